@@ -1,0 +1,210 @@
+"""Rolling-origin forecasts of recorded demand: what would have been forecast, from what was known then."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TextIO
+
+import numpy as np
+
+from forecaster.calendar import DemandCalendar, IntArray
+from forecaster.errors import BadSeries, ShortHistory
+from forecaster.forecast import DEFAULT_LEVELS
+from forecaster.methods.base import Method
+from forecaster.methods.registry import method_named
+from forecaster.panel import Panel
+from forecaster.scoring import coverage, decision_loss, mase, pinball, pit, wql
+from forecaster.series import DemandSeries, FloatArray
+
+Progress = Callable[[int, int], None]
+"""Called with (origins done, origins in all)."""
+REFIT_EVERY = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BacktestResult:
+    """All forecasts of a backtest, with what came.
+
+    `origins` (n_origins,) and `steps_ahead` (n_leads,) count steps from `start`; `quantiles` has shape (n_series,
+    n_origins, n_leads, n_levels) and `actual` (n_series, n_origins, n_leads), both in units per second (concurrency: the
+    level); `actual` is NaN where the target was not seen or lies beyond the history.
+    """
+
+    method: str
+    keys: tuple[str, ...]
+    start: datetime
+    step: timedelta
+    origins: IntArray
+    steps_ahead: IntArray
+    levels: FloatArray
+    quantiles: FloatArray
+    actual: FloatArray
+    history: FloatArray
+    is_rate: bool = True
+
+    @property
+    def lead_seconds(self) -> list[int]:
+        return [round(float(k) * self.step.total_seconds()) for k in self.steps_ahead]
+
+    def scores(self, *, demand_per_replica: float | None = None) -> dict[str, object]:
+        """Scores per endpoint and lead: plain numbers, ready for JSON (None where nothing can be said).
+
+        With `demand_per_replica` each lead also has the decision loss of each level.
+        """
+        endpoints = {
+            key: {
+                f"{seconds}s": self._scores_of(s, k, demand_per_replica) for k, seconds in enumerate(self.lead_seconds)
+            }
+            for s, key in enumerate(self.keys)
+        }
+        return {
+            "method": self.method,
+            "levels": self.levels.tolist(),
+            "n_origins": len(self.origins),
+            "endpoints": endpoints,
+        }
+
+    def _scores_of(self, s: int, k: int, demand_per_replica: float | None) -> dict[str, object]:
+        actual, quantiles = self.actual[s, :, k], self.quantiles[s, :, k]
+        median = quantiles[:, int(np.argmin(np.abs(self.levels - 0.5)))]
+        season = round(86_400 / self.step.total_seconds())
+        warmup = self.history[s, : int(self.origins[0])] if len(self.origins) else self.history[s]
+        seen = np.isfinite(actual)
+        losses = pinball(actual[seen], quantiles[seen], self.levels)
+        result: dict[str, object] = {
+            "n_scored": int(seen.sum()),
+            "wql": _number(wql(actual, quantiles, self.levels)),
+            "mean_pinball": _number(float(losses.mean()) if losses.size else float("nan")),
+            "mase": _number(mase(actual, median, warmup, season)),
+            "pit_mean": _number(
+                float(np.mean(pit(actual[seen], quantiles[seen], self.levels))) if seen.any() else float("nan")
+            ),
+            "coverage": {
+                f"{level:g}": {
+                    "below": _number(share.below),
+                    "at_most": _number(share.at_most),
+                    "deviation": _number(share.deviation),
+                    "band": _number(share.band),
+                }
+                for i, level in enumerate(self.levels)
+                for share in [coverage(actual, quantiles[:, i], float(level))]
+            },
+        }
+        if demand_per_replica is not None:
+            result["decision_loss"] = {
+                f"{level:g}": {
+                    "replica_hours": _number(loss.replica_hours),
+                    "missed_demand": _number(loss.missed_demand),
+                }
+                for i, level in enumerate(self.levels)
+                for loss in [
+                    decision_loss(
+                        actual,
+                        quantiles[:, i],
+                        demand_per_replica=demand_per_replica,
+                        step_seconds=self.step.total_seconds(),
+                        is_rate=self.is_rate,
+                    )
+                ]
+            }
+        return result
+
+    def rows(self) -> Iterator[tuple[str, int, int, int, tuple[float, ...]]]:
+        """(endpoint, origin, target, lead_seconds, quantiles) with epoch seconds, in demand per bin, by endpoint, origin, lead."""
+        start, step = self.start.timestamp(), self.step.total_seconds()
+        per_bin = self.quantiles * (step if self.is_rate else 1.0)
+        for s, key in enumerate(self.keys):
+            for i, origin in enumerate(self.origins):
+                issued = round(start + float(origin) * step)
+                for k, lead in enumerate(self.lead_seconds):
+                    yield key, issued, issued + lead, lead, tuple(per_bin[s, i, k].tolist())
+
+    def write_csv(self, file: TextIO, *, with_endpoint: bool = False) -> None:
+        """forecasts.csv: origin, target, lead_seconds, q0.1, ... in demand per bin; `endpoint` first if asked for.
+
+        Forecasts whose target lies beyond the trace are written as well; those of unseen series are left out.
+        """
+        names = ["endpoint"] if with_endpoint else []
+        file.write(
+            ",".join([*names, "origin", "target", "lead_seconds", *(f"q{level:g}" for level in self.levels)]) + "\n"
+        )
+        for key, origin, target, lead, values in self.rows():
+            if np.all(np.isfinite(values)):
+                head = [key] if with_endpoint else []
+                file.write(",".join([*head, str(origin), str(target), str(lead), *(f"{v:.6g}" for v in values)]) + "\n")
+
+
+def backtest(
+    series_by_name: Mapping[str, DemandSeries],
+    *,
+    leads: Sequence[timedelta],
+    warmup: timedelta,
+    every: timedelta = timedelta(minutes=30),
+    method: str | Method = "profile",
+    levels: Sequence[float] = DEFAULT_LEVELS,
+    calendar: DemandCalendar | None = None,
+    refit: timedelta = REFIT_EVERY,
+    progress: Progress | None = None,
+) -> BacktestResult:
+    """Forecast every `every` from the end of the warm-up to the end of the histories, at each of `leads`.
+
+    All series have the step and unit of the first. The method is fitted anew each `refit` from what was known then.
+    Nothing issued at an origin depends on a bin that ended after it. Raises ShortHistory if nothing is left to test.
+    """
+    panel = Panel.of(series_by_name, calendar)
+    first_series = next(iter(series_by_name.values()))
+    steps_ahead = _steps_ahead(panel, leads)
+    origins = _origins(panel, warmup, every)
+    chosen = method_named(method) if isinstance(method, str) else method
+    level_array = np.asarray(levels, dtype=np.float64)
+    parts = []
+    fitted = None
+    refit_steps = panel.steps(refit)
+    for begin in range(int(origins[0]), int(origins[-1]) + 1, refit_steps):
+        some = origins[(origins >= begin) & (origins < begin + refit_steps)]
+        if len(some) == 0:
+            continue
+        fitted = chosen.fit(panel.until(int(some[0])), steps_ahead)
+        parts.append(fitted.quantiles(panel.until(int(some[-1])), some, steps_ahead, level_array))
+        if progress is not None:
+            progress(int(np.searchsorted(origins, some[-1], side="right")), len(origins))
+    targets = origins[:, None] + steps_ahead
+    known = targets < panel.n_steps
+    actual = np.where(known, panel.values[:, np.minimum(targets, panel.n_steps - 1)], np.nan)
+    return BacktestResult(
+        method=chosen.name,
+        keys=panel.keys,
+        start=panel.start,
+        step=panel.step,
+        origins=origins,
+        steps_ahead=steps_ahead,
+        levels=level_array,
+        quantiles=np.concatenate(parts, axis=1),
+        actual=actual,
+        history=panel.values,
+        is_rate=first_series.unit.is_rate,
+    )
+
+
+def _steps_ahead(panel: Panel, leads: Sequence[timedelta]) -> IntArray:
+    if not leads:
+        raise BadSeries("backtest leads: need at least one, have none")
+    for lead in leads:
+        if lead < timedelta(0) or lead % panel.step:
+            raise BadSeries(f"backtest lead {lead}: need a multiple of the step of {panel.step}, not below 0")
+    return np.array([lead // panel.step for lead in leads], dtype=np.int64)
+
+
+def _origins(panel: Panel, warmup: timedelta, every: timedelta) -> IntArray:
+    first = -(-warmup // panel.step)
+    stride = panel.steps(every)
+    origins = np.arange(first, panel.n_steps + 1, stride, dtype=np.int64)
+    if first < 1 or len(origins) == 0:
+        raise ShortHistory(
+            f"backtest: have {panel.n_steps} steps of {panel.step}, need more than the warm-up of {warmup}"
+        )
+    return origins
+
+
+def _number(value: float) -> float | None:
+    return None if not np.isfinite(value) else float(value)

@@ -1,0 +1,1 @@
+"""Forecast methods; the registry is `registry.METHODS`."""

@@ -1,0 +1,32 @@
+"""Every forecast method by name. To add one: write methods/<family>.py and add its line here."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from types import MappingProxyType
+
+from forecaster.errors import UnknownMethod
+from forecaster.methods.base import Method
+from forecaster.methods.profile import level_times_shape
+from forecaster.methods.residual import ErrorWindow, ResidualMethod
+from forecaster.methods.simple import moving_mean, persistence, seasonal_naive_day, seasonal_naive_week
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        method.name: method
+        for method in (
+            ResidualMethod("persistence", persistence),
+            ResidualMethod("moving_mean", moving_mean),
+            ResidualMethod("seasonal_naive_day", seasonal_naive_day),
+            ResidualMethod("seasonal_naive_week", seasonal_naive_week),
+            ResidualMethod("profile", level_times_shape, ErrorWindow(span=timedelta(days=14), relative=True)),
+        )
+    }
+)
+SIMPLE = ("persistence", "seasonal_naive_day", "seasonal_naive_week", "moving_mean")
+
+
+def method_named(name: str) -> Method:
+    """The method of that name. Raises UnknownMethod with the known ones."""
+    if name not in METHODS:
+        raise UnknownMethod(f"method {name!r} is not known; have {', '.join(sorted(METHODS))}")
+    return METHODS[name]
