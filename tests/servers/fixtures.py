@@ -1,0 +1,100 @@
+"""Fixtures with real servers. A test that asks for one is marked `servers` by itself.
+
+Where the programs are absent and cannot be built, the test is skipped with the reason; with ``CI=true`` it fails.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.servers import binaries
+from tests.servers.cluster import Cluster
+from tests.servers.kubelet import FakeKubelet
+from tests.servers.prometheus import Prometheus
+
+_PROGRAM_FIXTURES = {"prometheus_programs": binaries.PROMETHEUS, "kubernetes_programs": binaries.KUBERNETES}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "servers: runs against a real Prometheus or Kubernetes control plane")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _PROGRAM_FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker("servers")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what ran on real servers."""
+    outcomes = Counter(
+        outcome
+        for outcome in ("passed", "failed", "error", "skipped")
+        for report in terminalreporter.stats.get(outcome, [])
+        if "servers" in getattr(report, "keywords", ())
+    )
+    if not outcomes:
+        return
+    terminalreporter.section("on real servers")
+    terminalreporter.line(", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
+    for suite in binaries.SUITES.values():
+        for program, path in binaries.locate(suite).items():
+            terminalreporter.line(f"{program:24} {path}")
+
+
+@pytest.fixture(scope="session")
+def prometheus_programs() -> dict[str, Path]:
+    return _programs(binaries.PROMETHEUS)
+
+
+@pytest.fixture(scope="session")
+def kubernetes_programs() -> dict[str, Path]:
+    return _programs(binaries.KUBERNETES)
+
+
+@pytest.fixture
+def prometheus(prometheus_programs: dict[str, Path], tmp_path: Path) -> Iterator[Prometheus]:
+    """Not started yet, so that a test may choose scrape targets and back-fill history first."""
+    server = Prometheus(prometheus_programs, tmp_path / "prometheus")
+    yield server
+    server.process.kill()
+
+
+@pytest.fixture(scope="session")
+def cluster(kubernetes_programs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One running control plane for the whole session; tests take namespaces of their own."""
+    control_plane = Cluster(kubernetes_programs, tmp_path_factory.mktemp("cluster"))
+    try:
+        control_plane.start()
+        yield control_plane
+    finally:
+        control_plane.stop()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own; its contents are deleted afterwards."""
+    name = f"test-{uuid4().hex[:12]}"
+    cluster.make_namespace(name)
+    yield name
+    cluster.api().delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def kubelet(cluster: Cluster) -> Iterator[FakeKubelet]:
+    """Runs, without nodes yet."""
+    with FakeKubelet(cluster.api()) as playing:
+        yield playing
+
+
+def _programs(suite: binaries.Suite) -> dict[str, Path]:
+    try:
+        return binaries.provide(suite, lambda line: print(line, flush=True))
+    except binaries.ServersAbsent as absent:
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(str(absent))
+        pytest.skip(str(absent))
