@@ -1,0 +1,44 @@
+"""Which bounds hold now: the policy's own and those of the active overrides."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+
+from scaler.domain.policy import Override, ScalingPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActiveBounds:
+    """`min <= max`; `names` are the overrides that are active, in the policy's order."""
+
+    min: int
+    max: int
+    names: tuple[str, ...] = ()
+
+
+def is_active(override: Override, now: datetime) -> bool:
+    """True within [start, end), or within `duration` after a cron time in the override's own zone."""
+    if override.start is not None and override.end is not None:
+        return override.start <= now < override.end
+    if override.duration is None:
+        return False
+    zone = ZoneInfo(override.timezone)
+    # The first cron time after (now - duration), at the latest now, began a span that still lasts.
+    upcoming = next(CronSim(override.cron, (now - override.duration).astimezone(zone)))
+    return upcoming <= now
+
+
+def active_bounds(policy: ScalingPolicy, now: datetime) -> ActiveBounds:
+    """The highest min and the lowest max of the policy and its active overrides; where they cross, max holds.
+
+    Max wins because it caps spend and quota: a floor that cannot be paid for is no floor.
+    """
+    replicas = policy.spec.replicas
+    lowest, highest = replicas.min, replicas.max
+    active = tuple(override for override in policy.spec.overrides if is_active(override, now))
+    for override in active:
+        lowest = max(lowest, override.min if override.min is not None else lowest)
+        highest = min(highest, override.max if override.max is not None else highest)
+    return ActiveBounds(min=min(lowest, highest), max=highest, names=tuple(override.name for override in active))

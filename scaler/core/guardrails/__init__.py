@@ -1,0 +1,1 @@
+"""What may change a planned order, in order. Each writes a verdict; the registry is `registry.GUARDRAILS`."""

@@ -1,0 +1,20 @@
+"""min..max of the policy and its active overrides, and the freeze."""
+
+from scaler.core.guardrails.base import Case, verdict
+from scaler.domain.decision import GuardrailVerdict, Reason
+
+
+def bounds(case: Case, order: int) -> GuardrailVerdict:
+    """The order within the active bounds."""
+    active = case.bounds
+    after = min(max(order, active.min), active.max)
+    names = ", ".join(active.names)
+    code = Reason.OVERRIDE if names else Reason.BOUNDED
+    reason = f"bounds are {active.min}..{active.max}" + (f" (active: {names})" if names else "")
+    return verdict("bounds", order, after, code, reason)
+
+
+def paused(case: Case, order: int) -> GuardrailVerdict:
+    """A paused policy keeps what the target asks for, whatever else is said."""
+    after = case.current if case.snapshot.policy.spec.safety.paused else order
+    return verdict("paused", order, after, Reason.PAUSED, f"the policy is paused: {order} would have been ordered")

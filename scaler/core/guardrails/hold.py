@@ -1,0 +1,49 @@
+"""Scale-in that waits: a trigger's hold, then the HPA's stabilisation windows."""
+
+from datetime import timedelta
+from math import ceil
+
+from scaler.core import rule
+from scaler.core.guardrails.base import Case, verdict
+from scaler.domain.decision import GuardrailVerdict, Reason
+from scaler.domain.policy import Trigger
+from scaler.domain.snapshot import Snapshot
+
+
+def fired(trigger: Trigger, snapshot: Snapshot) -> bool:
+    """True when demand grew by the trigger's factor within its window. Minutes not seen (NaN) do not fire."""
+    minutes = max(1, ceil(trigger.when.within.total_seconds() / 60))
+    window = [value for value in snapshot.demand_lately[-(minutes + 1) :] if value == value]
+    if len(window) < 2 or window[-1] <= 0:
+        return False
+    return window[-1] >= trigger.when.growth * min(window[:-1])
+
+
+def triggers(case: Case, order: int) -> GuardrailVerdict:
+    """At least what the triggers that fire ask for, and no scale-in while one of them holds it."""
+    floor_replicas, why = order, ""
+    for trigger in case.snapshot.policy.spec.triggers:
+        if trigger.then.at_least_replicas > floor_replicas and fired(trigger, case.snapshot):
+            floor_replicas, why = trigger.then.at_least_replicas, f"trigger {trigger.name} fired"
+    if case.hold_scale_in_until is not None and floor_replicas < case.current:
+        floor_replicas = case.current
+        why = f"a trigger holds scale-in until {case.hold_scale_in_until:%H:%M:%S} UTC"
+    return verdict("triggers", order, floor_replicas, Reason.TRIGGER, why)
+
+
+def stabilization(case: Case, order: int) -> GuardrailVerdict:
+    """HPA v2 stabilisation over the recommendations of earlier turns. `auto` is no window: the plan is lazy by itself."""
+    behavior = case.snapshot.policy.spec.behavior
+    up, down = behavior.scale_up.stabilization_window, behavior.scale_down.stabilization_window
+    lowest = min([order, *_recommended_within(case, up)])
+    highest = max([order, *_recommended_within(case, down)])
+    stable = rule.stabilize(order, case.current, highest, lowest)
+    why = f"recommendations of the stabilisation window lie between {lowest} and {highest}"
+    return verdict("stabilization", order, stable, Reason.STABILIZED, why)
+
+
+def _recommended_within(case: Case, window: object) -> list[int]:
+    if not isinstance(window, timedelta) or not window:
+        return []
+    since = case.snapshot.now - window
+    return [turn.recommended for turn in case.snapshot.recent if turn.decided_at >= since]

@@ -1,0 +1,165 @@
+"""The ordering rule, once: plain functions on numbers and arrays.
+
+`decide` calls them for one step; the fast replay compiles these same functions and calls them for many. They therefore
+keep to what a compiler for numerical Python understands: scalars, arrays, loops.
+
+Source of the rule: the replay-chosen rule measured on recorded busy endpoints (docs/methods.md, "The ordering rule").
+"""
+
+from math import ceil, floor
+
+import numpy as np
+
+from forecaster.series import FloatArray
+
+SLACK_REPLICAS = 0.3
+"""A need of 4.3 replicas is served by 4: the queue wait that the SLO allows absorbs the rest."""
+PEAK_WINDOW_MINUTES = 4
+PEAK_LEVEL = 0.9
+DIP_FRACTION = 0.25
+"""Demand below this share of its recent median is taken for a broken signal or a pause that comes back in full."""
+DIP_RETURN_FACTOR = 1.05
+
+
+def backlog_after_startup(
+    backlog: float,
+    demand_per_second: float,
+    capacity_per_second: float,
+    ready: int,
+    ready_in_steps: FloatArray,
+    step_seconds: float,
+    lead_steps: int,
+) -> float:
+    """Requests still waiting one start-up time from now if demand stays as it is and nothing more is ordered.
+
+    `ready_in_steps` (n_starting,) ascending: steps until each starting replica serves. Fluid: a step adds
+    (demand - capacity) * step_seconds, never below 0. Example: backlog 100, demand 10/s, two ready replicas of 4/s, one
+    more in 2 steps of 15 s: 100 -> 130 -> 160 -> 130.
+    """
+    serving = ready
+    arrived = 0
+    for step in range(lead_steps):
+        while arrived < len(ready_in_steps) and ready_in_steps[arrived] <= step:
+            serving += 1
+            arrived += 1
+        backlog = max(0.0, backlog + (demand_per_second - serving * capacity_per_second) * step_seconds)
+    return backlog
+
+
+def replicas_for(demand_per_second: float, usable_per_replica: float) -> int:
+    """The smallest count that carries the demand, less the slack."""
+    return max(0, ceil(demand_per_second / usable_per_replica - SLACK_REPLICAS))
+
+
+def wanted_at_lead(
+    demand_now: float,
+    demand_ahead: float,
+    dip_floor: float,
+    backlog_at_lead: float,
+    drain_seconds: float,
+    usable_per_replica: float,
+) -> int:
+    """Replicas that must be ready one start-up time from now: the highest of the three demands, plus draining the queue."""
+    demand = max(demand_now, max(demand_ahead, dip_floor)) + backlog_at_lead / drain_seconds
+    return replicas_for(demand, usable_per_replica)
+
+
+def worth_keeping(
+    have: int, demand_now: float, peak_soon: float, backlog: float, drain_seconds: float, usable_per_replica: float
+) -> int:
+    """How many of `have` are not let go: what the next minutes are likely to need again, or the present needs."""
+    soon = replicas_for(peak_soon, usable_per_replica)
+    present = replicas_for(demand_now + backlog / drain_seconds, usable_per_replica)
+    return min(have, max(soon, present))
+
+
+def up_limit(
+    current: int, period_starts: FloatArray, is_fraction: FloatArray, values: FloatArray, take_max: bool
+) -> int:
+    """The most replicas that the scale-up policies allow now (Kubernetes HPA v2, calculateScaleUpLimitWithScalingRules).
+
+    One entry per policy: `period_starts` is the replica count when its period began. Never below `current`. Example:
+    10 replicas a period ago, +100 % and +4, the larger: 20.
+    """
+    best = -1.0
+    for i in range(len(period_starts)):
+        if is_fraction[i] > 0:
+            allowed = ceil(period_starts[i] * (1.0 + values[i]))
+        else:
+            allowed = period_starts[i] + values[i]
+        if best < 0 or (take_max and allowed > best) or (not take_max and allowed < best):
+            best = allowed
+    return max(current, int(best)) if best >= 0 else current
+
+
+def down_limit(
+    current: int, period_starts: FloatArray, is_fraction: FloatArray, values: FloatArray, take_max: bool
+) -> int:
+    """The fewest replicas that the scale-down policies allow now (HPA v2, calculateScaleDownLimitWithBehaviors).
+
+    `take_max` picks the policy that allows the greatest change. Never above `current`, never below 0.
+    """
+    best = -1.0
+    for i in range(len(period_starts)):
+        if is_fraction[i] > 0:
+            allowed = float(floor(period_starts[i] * (1.0 - values[i])))
+        else:
+            allowed = max(0.0, period_starts[i] - values[i])
+        if best < 0 or (take_max and allowed < best) or (not take_max and allowed > best):
+            best = allowed
+    return min(current, int(best)) if best >= 0 else current
+
+
+def limit_step(wanted: int, current: int, highest: int, lowest: int) -> int:
+    """`wanted`, moved from `current` no further than the limits allow."""
+    if wanted > current:
+        return min(wanted, highest)
+    return max(wanted, lowest)
+
+
+def stabilize(wanted: int, current: int, highest_lately: int, lowest_lately: int) -> int:
+    """HPA v2 stabilisation: up to no more than the lowest recent recommendation, down to no less than the highest.
+
+    The two extremes are over the up window and the down window and include `wanted` itself.
+    """
+    if wanted > current:
+        return max(current, min(wanted, lowest_lately))
+    return min(current, max(wanted, highest_lately))
+
+
+def dip_floor(demand_now: float, median_lately: float) -> float:
+    """What to plan for when demand fell below a quarter of its recent median: 1.05 times that median; else 0."""
+    if np.isnan(median_lately) or demand_now >= DIP_FRACTION * median_lately:
+        return 0.0
+    return DIP_RETURN_FACTOR * median_lately
+
+
+def panic_floor(
+    current: int,
+    ready: int,
+    demand_now: float,
+    panic_factor: float,
+    capacity_per_second: float,
+    usable_per_replica: float,
+) -> int:
+    """What panic asks for: nothing is let go, and the present is ordered; 0 when there is no panic.
+
+    Panic: demand is more than `panic_factor` times what the ready replicas carry (after Knative's panic mode). With none
+    ready any demand is panic.
+    """
+    if demand_now <= panic_factor * ready * capacity_per_second:
+        return 0
+    return max(current, replicas_for(demand_now, usable_per_replica))
+
+
+def last_replica(wanted: int, current: int, asked_for_now: bool, keep: bool, pre_warm: bool) -> int:
+    """0 or 1 for an order that the plan would take to zero; `wanted` when it is more.
+
+    `asked_for_now`: somebody waits or asks, so one must come. `keep` and `pre_warm` are the idle advice for one that stands
+    and for none.
+    """
+    if wanted > 0:
+        return wanted
+    if asked_for_now:
+        return 1
+    return 1 if (keep if current > 0 else pre_warm) else 0

@@ -1,0 +1,232 @@
+"""One turn: read the clock once; fetch, decide, act, record. The same turn runs in the cluster and in the simulator."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from forecaster.errors import ForecasterError
+from forecaster.series import DemandSeries
+from scaler.core.decide import decide
+from scaler.domain.decision import Actuation, ActuationOutcome, Decision
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import Mode, ScalingPolicy
+from scaler.domain.record import DecisionRecord
+from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw
+from scaler.domain.snapshot import Snapshot
+from scaler.errors import HeadstartError
+from scaler.ports import Advice, Advisor, Clock, DecisionLog, DemandSource, PolicySource, Reading, ScaleTarget
+
+TURN = timedelta(seconds=15)
+"""As the HPA's sync period: a decision is no older than the metrics it reads."""
+LOOK_BACK = timedelta(hours=1)
+"""The HPA's longest window: no stabilisation window or rate period reaches further."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnReport:
+    """What one turn did. `problems` maps what failed ("metrics", "cluster", "policies", an endpoint) to why."""
+
+    now: datetime
+    records: tuple[DecisionRecord, ...]
+    problems: Mapping[str, str]
+
+
+@dataclass(kw_only=True)
+class Cycle:
+    """Owns nothing but its ports and the last advice per endpoint (for missingMetrics: LastGood)."""
+
+    clock: Clock
+    policies: PolicySource
+    source: DemandSource
+    target: ScaleTarget
+    advisor: Advisor
+    log: DecisionLog
+    turn_length: timedelta = TURN
+    _last_advice: dict[EndpointId, Advice] = field(default_factory=dict)
+
+    def turn(self) -> TurnReport:
+        """One decision for every policy, acted on as its mode allows, all of it recorded.
+
+        What cannot be read is held and said; no error of a port ends the turn, and none of one endpoint touches another.
+        """
+        now = self.clock.now()
+        problems: dict[str, str] = {}
+        try:
+            policies = self.policies.load()
+        except HeadstartError as error:
+            return TurnReport(now=now, records=(), problems={"policies": str(error)})
+        readings = self._read(policies, now, problems)
+        states = self._observe(policies, now, problems)
+        records = []
+        for policy in policies:
+            snapshot = self._snapshot(policy, now, readings, states, problems)
+            decision = decide(snapshot)
+            actuation = self._act(policy, decision, snapshot.replicas)
+            if actuation.outcome is ActuationOutcome.FAILED:
+                problems[str(policy.endpoint)] = actuation.detail
+            records.append(DecisionRecord(snapshot=snapshot, decision=decision, actuation=actuation))
+        self.log.append(records)
+        return TurnReport(now=now, records=tuple(records), problems=problems)
+
+    def refit(self, policies: Sequence[ScalingPolicy], startups: Mapping[EndpointId, StartupLaw]) -> Mapping[str, str]:
+        """Models and settings of these endpoints fitted anew from their history; returns what failed, by endpoint.
+
+        One history query for all of them. An endpoint that fails keeps its last fit.
+        """
+        now = self.clock.now()
+        if not policies:
+            return {}
+        longest = max(policy.spec.forecast.history for policy in policies)
+        try:
+            histories = self.source.history(policies, now - longest, now, self.turn_length)
+        except HeadstartError as error:
+            return {"metrics": str(error)}
+        problems = {}
+        for policy in policies:
+            history = histories.get(policy.endpoint)
+            if history is None:
+                problems[str(policy.endpoint)] = "the source holds no history of this endpoint"
+                continue
+            try:
+                startup = startups.get(policy.endpoint) or prior_startup(policy)
+                self.advisor.refit(policy, history.since(now - policy.spec.forecast.history), startup, now)
+            except (ForecasterError, HeadstartError) as error:
+                problems[str(policy.endpoint)] = str(error)
+        return problems
+
+    def _read(
+        self, policies: Sequence[ScalingPolicy], now: datetime, problems: dict[str, str]
+    ) -> Mapping[EndpointId, Reading]:
+        try:
+            return self.source.read(policies, now)
+        except HeadstartError as error:
+            problems["metrics"] = str(error)
+            return {}
+
+    def _observe(
+        self, policies: Sequence[ScalingPolicy], now: datetime, problems: dict[str, str]
+    ) -> Mapping[EndpointId, ReplicaState]:
+        try:
+            states = self.target.observe(policies, now)
+        except HeadstartError as error:
+            problems["cluster"] = str(error)
+            return {}
+        problems.update({str(endpoint): why for endpoint, why in self.target.problems().items()})
+        return states
+
+    def _snapshot(
+        self,
+        policy: ScalingPolicy,
+        now: datetime,
+        readings: Mapping[EndpointId, Reading],
+        states: Mapping[EndpointId, ReplicaState],
+        problems: dict[str, str],
+    ) -> Snapshot:
+        endpoint = policy.endpoint
+        reading, replicas = readings.get(endpoint), states.get(endpoint)
+        problem = problems.get(str(endpoint)) or problems.get("metrics") or problems.get("cluster") or ""
+        advice = self._advise(policy, reading, replicas, now, problems)
+        return Snapshot(
+            now=now,
+            endpoint=endpoint,
+            policy=policy,
+            profile=advice.profile,
+            replicas=replicas,
+            signals=advice.signals,
+            queue=reading.queue if reading else np.nan,
+            reactive=reading.reactive if reading else {},
+            choice=advice.choice,
+            idle=advice.idle,
+            recent=tuple(self.log.recent_turns(endpoint, now - look_back(policy))),
+            demand_lately=_by_minute(reading.recent) if reading and _needs_minutes(policy) else (),
+            held_in_until=self.log.scale_in_held_until(endpoint) if policy.spec.triggers else None,
+            turn=self.turn_length,
+            problem=problem or advice.problem,
+        )
+
+    def _advise(
+        self,
+        policy: ScalingPolicy,
+        reading: Reading | None,
+        replicas: ReplicaState | None,
+        now: datetime,
+        problems: dict[str, str],
+    ) -> Advice:
+        """This turn's advice; without a reading (or when advising fails) the last one, which shows its age."""
+        endpoint = policy.endpoint
+        if reading is not None:
+            try:
+                advice = self.advisor.advise(policy, reading, replicas, now)
+            except (ForecasterError, HeadstartError) as error:
+                problems[str(endpoint)] = str(error)
+            else:
+                if advice.signals is not None:
+                    self._last_advice[endpoint] = advice
+                return advice
+        unknown = Advice(signals=None, choice=None, idle=None, profile=prior_profile(policy))
+        return self._last_advice.get(endpoint, unknown)
+
+    def _act(self, policy: ScalingPolicy, decision: Decision, seen: ReplicaState | None) -> Actuation:
+        """The decision carried out as far as its mode allows; an error of the cluster is an outcome, not an end."""
+        try:
+            return self._carry_out(policy, decision, seen)
+        except HeadstartError as error:
+            return Actuation(outcome=ActuationOutcome.FAILED, detail=str(error))
+
+    def _carry_out(self, policy: ScalingPolicy, decision: Decision, seen: ReplicaState | None) -> Actuation:
+        if decision.mode is Mode.OBSERVE:
+            return Actuation(outcome=ActuationOutcome.OBSERVED)
+        if seen is None:
+            return Actuation(outcome=ActuationOutcome.FAILED, detail="the cluster did not answer: nothing was ordered")
+        if decision.final != decision.current or decision.held_for_lack_of_knowledge():
+            self.target.announce(policy, decision)
+        if decision.mode is Mode.RECOMMEND:
+            return Actuation(outcome=ActuationOutcome.RECOMMENDED)
+        if policy.spec.safety.paused:
+            return Actuation(outcome=ActuationOutcome.UNCHANGED, detail="paused")
+        return self.target.order(policy, decision.final, seen)
+
+
+def prior_startup(policy: ScalingPolicy) -> StartupLaw:
+    """The start-up law before anything was learned: what the policy expects, for certain."""
+    expected = policy.spec.startup.expected
+    return StartupLaw(p50=expected, p95=expected, mean=expected)
+
+
+def prior_profile(policy: ScalingPolicy, startup: StartupLaw | None = None) -> CapacityProfile:
+    """Capacity as the policy says it."""
+    capacity, target = policy.spec.capacity, policy.spec.target
+    return CapacityProfile(
+        demand_per_replica=capacity.per_replica,
+        max_concurrency=capacity.max_concurrency,
+        startup=startup or prior_startup(policy),
+        gpus_per_replica=target.gpus_per_replica,
+        cost_per_replica_hour=target.cost_per_replica_hour,
+    )
+
+
+def look_back(policy: ScalingPolicy) -> timedelta:
+    """How far back a turn's guardrails look: the longest window or period of the policy's behavior, at most an hour."""
+    behavior = policy.spec.behavior
+    spans = [timedelta(0)]
+    for rules in (behavior.scale_up, behavior.scale_down):
+        if isinstance(rules.stabilization_window, timedelta):
+            spans.append(rules.stabilization_window)
+        spans.extend(limit.period for limit in rules.policies)
+    return min(max(spans), LOOK_BACK)
+
+
+def _needs_minutes(policy: ScalingPolicy) -> bool:
+    return bool(policy.spec.triggers) or policy.spec.reactive.panic.window > timedelta(minutes=1)
+
+
+def _by_minute(recent: DemandSeries) -> tuple[float, ...]:
+    """Demand per second of each of the last full minutes, oldest first, counted back from the newest bin."""
+    per_minute = max(1, round(60 / recent.step_seconds))
+    n_minutes = min(len(recent) // per_minute, 60)
+    if n_minutes == 0:
+        return ()
+    tail = recent.values[-n_minutes * per_minute :].reshape(n_minutes, per_minute)
+    return tuple(float(value) for value in tail.mean(axis=1))

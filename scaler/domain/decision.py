@@ -1,0 +1,121 @@
+"""One decision, with its reasons."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import Mode
+
+
+class Reason(StrEnum):
+    """Stable codes for metrics, events and dashboards."""
+
+    UNCHANGED = "Unchanged"
+    STALE_METRICS = "StaleMetrics"
+    STALE_FORECAST = "StaleForecast"
+    CLUSTER_UNKNOWN = "ClusterUnknown"
+    REACTIVE_FLOOR = "ReactiveFloor"
+    PANIC = "Panic"
+    TRIGGER = "Trigger"
+    SURPRISE = "Surprise"
+    IDLE_TO_ZERO = "IdleToZero"
+    KEPT_WARM = "KeptWarm"
+    PRE_WARMED = "PreWarmed"
+    HELD = "Held"
+    STABILIZED = "Stabilized"
+    RATE_LIMITED = "RateLimited"
+    OVERRIDE = "Override"
+    BOUNDED = "Bounded"
+    PAUSED = "Paused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardrailVerdict:
+    """What one guardrail made of the order: recorded even when nothing changed. Counts are replicas."""
+
+    guardrail: str
+    before: int
+    after: int
+    reason_code: Reason
+    reason: str
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapacityPlan:
+    """Replicas needed per minute from now on, and what must be ordered now for the binding one.
+
+    `needed` has one entry per minute ahead and may be empty when only the lead itself is known. `demand_at_binding` is in
+    the series' unit.
+    """
+
+    needed: tuple[int, ...]
+    order_now: int
+    keep: int
+    binding_at: datetime
+    demand_at_binding: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One explained order. `plan` is None when there was too little knowledge to plan: then `final` holds `current`.
+
+    `recommended` is the order before stabilisation: what later turns stabilise over. `hold_scale_in_until` carries a
+    trigger's hold to the next turns.
+    """
+
+    id: str
+    decided_at: datetime
+    endpoint: EndpointId
+    mode: Mode
+    current: int
+    ready: int
+    starting: int
+    proposed: int
+    recommended: int
+    final: int
+    plan: CapacityPlan | None
+    verdicts: tuple[GuardrailVerdict, ...]
+    why_setting: str = ""
+    hold_scale_in_until: datetime | None = None
+
+    @property
+    def binding(self) -> GuardrailVerdict | None:
+        """The last guardrail that changed the order: the one to name first."""
+        return next((verdict for verdict in reversed(self.verdicts) if verdict.changed), None)
+
+    def held_for_lack_of_knowledge(self) -> bool:
+        return self.plan is None
+
+    def sentence(self) -> str:
+        """The decision explained in one sentence."""
+        move = "keep" if self.final == self.current else f"{self.current} ->"
+        text = f"{self.endpoint}: {move} {self.final} replicas ({self.ready} ready, {self.starting} starting)"
+        if self.plan is not None:
+            text += (
+                f": demand of {self.plan.demand_at_binding:.3g} expected by {self.plan.binding_at:%H:%M:%S} UTC asks for "
+                f"{self.plan.order_now}"
+            )
+        reasons = [verdict.reason for verdict in self.verdicts if verdict.changed or self.plan is None]
+        return f"{text}; {'; '.join(reasons)}" if reasons else text
+
+
+class ActuationOutcome(StrEnum):
+    OBSERVED = "observed"
+    RECOMMENDED = "recommended"
+    UNCHANGED = "unchanged"
+    ORDERED = "ordered"
+    CONFLICT = "conflict"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actuation:
+    """What came of an order. `detail` says why it failed; empty otherwise."""
+
+    outcome: ActuationOutcome
+    detail: str = ""

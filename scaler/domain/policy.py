@@ -1,0 +1,410 @@
+"""The inference scaling policy: what Headstart may do with one endpoint.
+
+One model for three homes (a YAML file, a ConfigMap, a custom resource) and for the JSON Schema. Durations are written
+`30s`, `5m`, `2h`, `7d`; shares are fractions 0..1. Every default stands here and nowhere else. Keys are camelCase in
+documents, snake_case here. Unknown keys are refused.
+"""
+
+import re
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from forecaster.series import DemandUnit
+from scaler.domain.endpoint import EndpointId
+
+API_VERSION = "headstart.dev/v1alpha1"
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def parse_duration(value: object) -> timedelta:
+    """A timedelta from `90s`, `5m`, `1d8h`; a timedelta passes through. Raise ValueError for anything else."""
+    if isinstance(value, timedelta):
+        return value
+    text = value.strip() if isinstance(value, str) else ""
+    if not text or _DURATION.sub("", text):
+        raise ValueError("need a duration such as 30s, 5m, 2h, 7d")
+    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text)))
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest text that parses back to `value`: `150s` stays `150s`, 300 s is `5m`."""
+    seconds = value.total_seconds()
+    for unit in ("d", "h", "m", "s"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{int(seconds // _SECONDS[unit])}{unit}"
+    return "0s" if seconds == 0 else f"{round(seconds * 1000)}ms"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    Field(ge=timedelta(0)),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["30s", "5m", "2h"]}),
+]
+PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Replicas = Annotated[int, Field(ge=0, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+
+def _zone(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError("need an IANA time zone such as Europe/Berlin or UTC") from error
+    return value
+
+
+TimeZone = Annotated[str, BeforeValidator(_zone)]
+
+
+class Mode(StrEnum):
+    """What a decision may do: be recorded, be recommended (event, metric), or be enforced."""
+
+    OBSERVE = "Observe"
+    RECOMMEND = "Recommend"
+    ENFORCE = "Enforce"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Target(_Part):
+    """What is scaled: anything with a scale subresource."""
+
+    api_version: str = "apps/v1"
+    kind: str = "Deployment"
+    name: str = ""
+    """Empty: the policy's own name."""
+    actuation: Literal["Scale"] = "Scale"
+    gpus_per_replica: Annotated[int, Field(ge=0, strict=True)] = 1
+    cost_per_replica_hour: Positive = 1.0
+    """Any currency; only ratios matter."""
+    pool: str = ""
+    """Which GPU pool it draws from: a label on metrics and in the API."""
+
+
+class Demand(_Part):
+    """Where demand is read: a named signal set, or PromQL of your own."""
+
+    unit: DemandUnit = DemandUnit.REQUESTS
+    preset: str = "http"
+    selector: dict[str, str] = Field(default_factory=dict)
+    query: str = ""
+    """PromQL giving demand per second (concurrency: a level). Overrides the preset's demand."""
+
+
+class Latency(_Part):
+    """A bound on measured latency, from the preset's latency signal."""
+
+    percentile: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    below: PositiveDuration
+
+
+class Slo(_Part):
+    """What users are promised."""
+
+    queue_wait: Duration = timedelta(seconds=10)
+    """A request is good if it waits no longer than this for a ready replica with room."""
+    latency: Latency | None = None
+    objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Share of requests that must be good."""
+
+
+class Utilization(_Part):
+    target: Annotated[float, Field(gt=0, le=1)] = 0.85
+    """Share of perReplica to plan for."""
+    low: Fraction = 0.5
+    """Below this share a replica is waste: reported, never a trigger."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.target:
+            raise ValueError(f"low = {self.low}, must be below target = {self.target}")
+        return self
+
+
+class Capacity(_Part):
+    """What one ready replica carries at the SLO."""
+
+    per_replica: Positive = 1.0
+    """Demand units per second (concurrency: requests in flight)."""
+    max_concurrency: Annotated[int, Field(ge=1, strict=True)] = 16
+    """Requests one replica holds at once; the rest queue."""
+    learn: bool = True
+    """Refine from telemetry; perReplica is the prior."""
+    utilization: Utilization = Utilization()
+
+
+class Startup(_Part):
+    """From asked for to ready."""
+
+    expected: PositiveDuration = timedelta(seconds=150)
+    learn: bool = True
+    """Learn the distribution from pod conditions; `expected` is the prior."""
+
+
+class ReplicaBounds(_Part):
+    min: Replicas = 0
+    max: Annotated[int, Field(ge=1, strict=True)] = 10
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min = {self.min}, must be <= max = {self.max}")
+        return self
+
+
+class Event(_Part):
+    """A planned event that multiplies demand."""
+
+    name: str
+    start: AwareDatetime
+    end: AwareDatetime
+    factor: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError(f"start = {self.start.isoformat()}, must be before end = {self.end.isoformat()}")
+        return self
+
+
+class Calendar(_Part):
+    """The endpoint's local time: seasons follow it through daylight saving."""
+
+    timezone: TimeZone = "UTC"
+    holidays: str = ""
+    """Country code of the holidays package such as DE or US; empty: none."""
+    events: tuple[Event, ...] = ()
+
+
+class Forecast(_Part):
+    method: str = "auto"
+    history: PositiveDuration = timedelta(days=28)
+    horizon: PositiveDuration = timedelta(hours=24)
+    refit: PositiveDuration = timedelta(hours=1)
+    risk: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto"
+    """auto: what replaying the endpoint's own past found cheapest; or a fixed quantile such as 0.95."""
+    calendar: Calendar = Calendar()
+
+
+class Threshold(_Part):
+    """A reactive threshold: it only ever raises the order."""
+
+    signal: str
+    above: NonNegative
+    """Per ready replica."""
+
+
+class Panic(_Part):
+    factor: Annotated[float, Field(gt=1)] = 2.0
+    window: PositiveDuration = timedelta(seconds=60)
+
+
+class Reactive(_Part):
+    thresholds: tuple[Threshold, ...] = ()
+    panic: Panic = Panic()
+
+
+class ScaleToZero(_Part):
+    enabled: bool = False
+    cold_request_cost: NonNegative = 0.05
+    """Price of one request that meets zero ready replicas, in the unit of costPerReplicaHour."""
+    min_idle: Duration = timedelta(minutes=10)
+    """Never sooner than this after the last request."""
+    pre_warm: bool = True
+    """Be ready again before the predicted next arrival."""
+    trust: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """How far the idle forecast may move the hold time from break-even: cost <= (1 + 1/trust) x optimum."""
+
+
+class RateLimit(_Part):
+    """One HPA v2 scaling policy, with a fraction where the HPA has a percentage."""
+
+    type: Literal["Fraction", "Replicas"]
+    value: Positive
+    period: PositiveDuration
+
+    @model_validator(mode="after")
+    def _whole_replicas(self) -> Self:
+        if self.type == "Replicas" and self.value != int(self.value):
+            raise ValueError(f"value = {self.value}, must be a whole number for type Replicas")
+        return self
+
+
+class ScalingRules(_Part):
+    stabilization_window: Literal["auto"] | Duration
+    policies: tuple[RateLimit, ...]
+    select: Literal["Max", "Min", "Disabled"] = "Max"
+
+
+def _up() -> ScalingRules:
+    return ScalingRules(
+        stabilization_window=timedelta(0),
+        policies=(
+            RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),
+            RateLimit(type="Replicas", value=4, period=timedelta(seconds=15)),
+        ),
+    )
+
+
+def _down() -> ScalingRules:
+    return ScalingRules(
+        stabilization_window="auto",
+        policies=(RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),),
+    )
+
+
+class Behavior(_Part):
+    """How fast the order may move: HPA v2's shape and semantics."""
+
+    scale_up: ScalingRules = Field(default_factory=_up)
+    scale_down: ScalingRules = Field(default_factory=_down)
+
+    @model_validator(mode="after")
+    def _up_is_not_auto(self) -> Self:
+        if self.scale_up.stabilization_window == "auto":
+            raise ValueError("scaleUp.stabilizationWindow = auto, must be a duration")
+        return self
+
+
+class Growth(_Part):
+    growth: Annotated[float, Field(gt=1)]
+    within: PositiveDuration
+
+
+class TriggerAction(_Part):
+    hold_scale_in_for: Duration = timedelta(0)
+    at_least_replicas: Replicas = 0
+
+
+class Trigger(_Part):
+    """Demand that grew by the factor `growth` within a window holds scale-in and sets a floor."""
+
+    name: Name
+    when: Growth
+    then: TriggerAction
+
+
+class Override(_Part):
+    """Bounds planned by people: a cron with a duration, or one span."""
+
+    name: Name
+    cron: str = ""
+    duration: PositiveDuration | None = None
+    timezone: TimeZone = "UTC"
+    start: AwareDatetime | None = None
+    end: AwareDatetime | None = None
+    min: Replicas | None = None
+    max: Replicas | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if bool(self.cron) == (self.start is not None):
+            raise ValueError("need either cron with duration, or start with end")
+        if self.cron and (self.duration is None or self.end is not None):
+            raise ValueError("cron needs a duration and no end")
+        if self.start is not None and (self.end is None or self.end <= self.start or self.duration is not None):
+            raise ValueError("start needs an end after it and no duration")
+        if self.min is None and self.max is None:
+            raise ValueError("need min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min = {self.min}, must be <= max = {self.max}")
+        return self
+
+
+class Promote(_Part):
+    """The gate from Observe to Enforce. Absent: the mode is what it says, nothing promotes or demotes itself."""
+
+    after: PositiveDuration = timedelta(days=3)
+    if_no_worse_than: Literal["reactive"] = "reactive"
+
+
+class Safety(_Part):
+    missing_metrics: Literal["Hold", "LastGood", "Floor"] = "Hold"
+    """Hold: keep what is ordered. LastGood: the last reading, up to maxForecastAge. Floor: never below replicas.min, hold."""
+    max_forecast_age: PositiveDuration = timedelta(minutes=30)
+    max_premium: NonNegative = 0.05
+    """The plan may never have cost more than this share over the shadow reactive policy, nor served worse."""
+    promote: Promote | None = None
+    paused: bool = False
+
+
+class PolicySpec(_Part):
+    mode: Mode = Mode.OBSERVE
+    workload: Literal["Online"] = "Online"
+    target: Target = Target()
+    demand: Demand = Demand()
+    slo: Slo = Slo()
+    capacity: Capacity = Capacity()
+    startup: Startup = Startup()
+    replicas: ReplicaBounds = ReplicaBounds()
+    forecast: Forecast = Forecast()
+    reactive: Reactive = Reactive()
+    scale_to_zero: ScaleToZero = ScaleToZero()
+    behavior: Behavior = Field(default_factory=Behavior)
+    triggers: tuple[Trigger, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    safety: Safety = Safety()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for kind, names in (
+            ("triggers", [t.name for t in self.triggers]),
+            ("overrides", [o.name for o in self.overrides]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind}: the name {twice[0]} stands twice")
+        return self
+
+
+class Metadata(_Part):
+    name: Name
+    namespace: Name = "default"
+
+
+class ScalingPolicy(_Part):
+    """One InferenceScalingPolicy document."""
+
+    api_version: Literal["headstart.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]
+    kind: Literal["InferenceScalingPolicy"] = "InferenceScalingPolicy"
+    metadata: Metadata
+    spec: PolicySpec = Field(default_factory=PolicySpec)
+
+    @property
+    def endpoint(self) -> EndpointId:
+        return EndpointId(self.metadata.namespace, self.metadata.name)
+
+    @property
+    def target_name(self) -> str:
+        return self.spec.target.name or self.metadata.name
+
+    def document(self) -> dict[str, Any]:
+        """The policy as it would stand in YAML, every default written out."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+PLANNED_FIELDS = frozenset({"spec.budget", "spec.rollout", "spec.workload", "spec.target.actuation"})
+"""Documented fields (or values of them) that this release does not act on yet: refused, with those words."""

@@ -1,0 +1,78 @@
+"""One turn as one row: snapshot, decision, result. Replay, audit and the dashboard read the same rows."""
+
+import math
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from scaler.domain.decision import Actuation, ActuationOutcome, Decision
+from scaler.domain.snapshot import PastTurn, Snapshot
+
+SCHEMA_VERSION = 1
+"""Bump when a key changes its meaning or goes away; adding a key needs no bump."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRecord:
+    snapshot: Snapshot
+    decision: Decision
+    actuation: Actuation
+    schema_version: int = SCHEMA_VERSION
+
+    def past_turn(self) -> PastTurn:
+        """The turn as later turns look back on it: an order that was not written moved nothing."""
+        decision = self.decision
+        written = self.actuation.outcome in (ActuationOutcome.ORDERED, ActuationOutcome.UNCHANGED)
+        return PastTurn(
+            decided_at=decision.decided_at,
+            recommended=decision.recommended,
+            current=decision.current,
+            ordered=decision.final if written else decision.current,
+        )
+
+    def as_row(self) -> dict[str, Any]:
+        """The record as plain JSON values: times ISO 8601, NaN as null. The policy stands in by its digest."""
+        snap, decision = self.snapshot, self.decision
+        return {
+            "schema_version": self.schema_version,
+            "id": decision.id,
+            "decided_at": decision.decided_at.isoformat(),
+            "namespace": snap.endpoint.namespace,
+            "name": snap.endpoint.name,
+            "mode": decision.mode.value,
+            "current": decision.current,
+            "ready": decision.ready,
+            "starting": decision.starting,
+            "proposed": decision.proposed,
+            "recommended": decision.recommended,
+            "final": decision.final,
+            "sentence": decision.sentence(),
+            "why_setting": decision.why_setting,
+            "plan": _plain(asdict(decision.plan)) if decision.plan else None,
+            "verdicts": [_plain(asdict(verdict)) for verdict in decision.verdicts],
+            "signals": _plain(asdict(snap.signals)) if snap.signals else None,
+            "queue": _plain(snap.queue),
+            "reactive": _plain(dict(snap.reactive)),
+            "setting": _plain(asdict(snap.choice.setting)) if snap.choice else None,
+            "idle": _plain(asdict(snap.idle)) if snap.idle else None,
+            "demand_per_replica": snap.profile.demand_per_replica,
+            "startup_p95_seconds": snap.profile.startup.p95.total_seconds(),
+            "hold_scale_in_until": decision.hold_scale_in_until.isoformat() if decision.hold_scale_in_until else None,
+            "problem": snap.problem,
+            "outcome": self.actuation.outcome.value,
+            "detail": self.actuation.detail,
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if hasattr(value, "total_seconds"):
+        return value.total_seconds()
+    return value
