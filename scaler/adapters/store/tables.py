@@ -1,0 +1,65 @@
+"""The tables. Times are epoch seconds (UTC) as floats: the same bytes in SQLite and PostgreSQL."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+
+STORE_VERSION = 1
+"""Bump when a column changes its meaning or goes away. A store of any other version is refused."""
+
+metadata = MetaData()
+
+about = Table(
+    "headstart_about",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", String(256), nullable=False),
+)
+
+decisions = Table(
+    "headstart_decisions",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("namespace", String(253), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("decided_at", Double, nullable=False),
+    Column("recommended", Integer, nullable=False),
+    Column("current_replicas", Integer, nullable=False),
+    Column("ordered", Integer, nullable=False),
+    Column("hold_scale_in_until", Double),
+    Column("record", Text, nullable=False),  # DecisionRecord.as_row() as JSON
+    Index("headstart_decisions_by_endpoint", "namespace", "name", "decided_at"),
+)
+
+learned = Table(
+    "headstart_learned",
+    metadata,
+    Column("key", String(600), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("saved_at", Double, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("arrays", LargeBinary, nullable=False),  # numpy's npz, never pickle
+)
+
+startups = Table(
+    "headstart_startups",
+    metadata,
+    Column("namespace", String(253), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("ordered_at", Double, nullable=False),
+    Column("ended_at", Double, nullable=False),  # ready, or seen to have failed
+    Column("scheduled_at", Double),
+    Column("started_at", Double),
+    Column("failed", Boolean, nullable=False),
+    PrimaryKeyConstraint("namespace", "name", "ordered_at", "ended_at"),
+)

@@ -1,0 +1,1 @@
+"""Wiring: settings, bootstrap, scheduler, HTTP, command line."""
