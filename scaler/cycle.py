@@ -49,7 +49,8 @@ class Cycle:
     def turn(self) -> TurnReport:
         """One decision for every policy, acted on as its mode allows, all of it recorded.
 
-        What cannot be read is held and said; no error of a port ends the turn, and none of one endpoint touches another.
+        What cannot be read is held and said; no error of a port ends the turn, and none of one endpoint touches
+        another.
         """
         now = self.clock.now()
         problems: dict[str, str] = {}
@@ -126,8 +127,10 @@ class Cycle:
     ) -> Snapshot:
         endpoint = policy.endpoint
         reading, replicas = readings.get(endpoint), states.get(endpoint)
-        problem = problems.get(str(endpoint)) or problems.get("metrics") or problems.get("cluster") or ""
+        if reading is None and "metrics" not in problems:
+            problems.setdefault(str(endpoint), "the metrics source has no fresh demand of this endpoint")
         advice = self._advise(policy, reading, replicas, now, problems)
+        problem = problems.get(str(endpoint)) or problems.get("metrics") or problems.get("cluster") or ""
         return Snapshot(
             now=now,
             endpoint=endpoint,

@@ -25,7 +25,8 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What one turn read about one endpoint. Values are NaN where the source had nothing fresh; nothing is ever 0 for lack.
+    """What one turn read about one endpoint. Values are NaN where the source had nothing fresh; nothing is ever 0 for
+    lack.
 
     `recent` is demand on the control grid (one bin per turn length) up to the last finished bin, long enough for the
     advisor's windows. `queue` is requests waiting. `reactive` maps signal names to values per ready replica.
@@ -67,8 +68,10 @@ class ScaleTarget(Protocol):
         ...
 
     def order(self, policy: ScalingPolicy, replicas: int, seen: ReplicaState) -> Actuation:
-        """Ask for `replicas` naming the version that was seen. Idempotent: nothing is written when the target already asks
-        for that many. A conflict is an outcome, never forced; an unclear answer is FAILED and the next turn reads again."""
+        """Ask for `replicas` naming the version that was seen. Idempotent: nothing is written when the target already
+        asks for that many. A conflict is an outcome, never forced; an unclear answer is FAILED and the next turn reads
+        again.
+        """
         ...
 
     def announce(self, policy: ScalingPolicy, decision: Decision) -> None:

@@ -59,7 +59,9 @@ def wanted_at_lead(
     drain_seconds: float,
     usable_per_replica: float,
 ) -> int:
-    """Replicas that must be ready one start-up time from now: the highest of the three demands, plus draining the queue."""
+    """Replicas that must be ready one start-up time from now: the highest of the three demands, plus draining the
+    queue.
+    """
     demand = max(demand_now, max(demand_ahead, dip_floor)) + backlog_at_lead / drain_seconds
     return replicas_for(demand, usable_per_replica)
 
@@ -76,7 +78,8 @@ def worth_keeping(
 def up_limit(
     current: int, period_starts: FloatArray, is_fraction: FloatArray, values: FloatArray, take_max: bool
 ) -> int:
-    """The most replicas that the scale-up policies allow now (Kubernetes HPA v2, calculateScaleUpLimitWithScalingRules).
+    """The most replicas that the scale-up policies allow now (Kubernetes HPA v2,
+    calculateScaleUpLimitWithScalingRules).
 
     One entry per policy: `period_starts` is the replica count when its period began. Never below `current`. Example:
     10 replicas a period ago, +100 % and +4, the larger: 20.
@@ -144,8 +147,8 @@ def panic_floor(
 ) -> int:
     """What panic asks for: nothing is let go, and the present is ordered; 0 when there is no panic.
 
-    Panic: demand is more than `panic_factor` times what the ready replicas carry (after Knative's panic mode). With none
-    ready any demand is panic.
+    Panic: demand is more than `panic_factor` times what the ready replicas carry (after Knative's panic mode). With
+    none ready any demand is panic.
     """
     if demand_now <= panic_factor * ready * capacity_per_second:
         return 0
@@ -155,8 +158,8 @@ def panic_floor(
 def last_replica(wanted: int, current: int, asked_for_now: bool, keep: bool, pre_warm: bool) -> int:
     """0 or 1 for an order that the plan would take to zero; `wanted` when it is more.
 
-    `asked_for_now`: somebody waits or asks, so one must come. `keep` and `pre_warm` are the idle advice for one that stands
-    and for none.
+    `asked_for_now`: somebody waits or asks, so one must come. `keep` and `pre_warm` are the idle advice for one that
+    stands and for none.
     """
     if wanted > 0:
         return wanted

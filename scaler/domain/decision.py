@@ -49,8 +49,8 @@ class GuardrailVerdict:
 class CapacityPlan:
     """Replicas needed per minute from now on, and what must be ordered now for the binding one.
 
-    `needed` has one entry per minute ahead and may be empty when only the lead itself is known. `demand_at_binding` is in
-    the series' unit.
+    `needed` has one entry per minute ahead and may be empty when only the lead itself is known. `demand_at_binding` is
+    in the series' unit.
     """
 
     needed: tuple[int, ...]
@@ -97,8 +97,8 @@ class Decision:
         text = f"{self.endpoint}: {move} {self.final} replicas ({self.ready} ready, {self.starting} starting)"
         if self.plan is not None:
             text += (
-                f": demand of {self.plan.demand_at_binding:.3g} expected by {self.plan.binding_at:%H:%M:%S} UTC asks for "
-                f"{self.plan.order_now}"
+                f": demand of {self.plan.demand_at_binding:.3g} expected by {self.plan.binding_at:%H:%M:%S} UTC "
+                f"asks for {self.plan.order_now}"
             )
         reasons = [verdict.reason for verdict in self.verdicts if verdict.changed or self.plan is None]
         return f"{text}; {'; '.join(reasons)}" if reasons else text

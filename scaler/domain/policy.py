@@ -343,7 +343,9 @@ class Promote(_Part):
 
 class Safety(_Part):
     missing_metrics: Literal["Hold", "LastGood", "Floor"] = "Hold"
-    """Hold: keep what is ordered. LastGood: the last reading, up to maxForecastAge. Floor: never below replicas.min, hold."""
+    """Hold: keep what is ordered. LastGood: the last reading, up to maxForecastAge. Floor: never below replicas.min,
+    hold.
+    """
     max_forecast_age: PositiveDuration = timedelta(minutes=30)
     max_premium: NonNegative = 0.05
     """The plan may never have cost more than this share over the shadow reactive policy, nor served worse."""

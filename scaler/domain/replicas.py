@@ -10,9 +10,9 @@ from forecaster.series import require_utc
 class ReplicaState:
     """Replicas of one target as read in one turn.
 
-    `starting` holds the time each not-yet-ready replica was ordered (pods: created), oldest first. `desired` is what the
-    target's spec asks for; it may differ from ready + starting for moments. `unschedulable` of the starting ones wait for a
-    node. `version` is the opaque resource version that was read: an order must name it.
+    `starting` holds the time each not-yet-ready replica was ordered (pods: created), oldest first. `desired` is what
+    the target's spec asks for; it may differ from ready + starting for moments. `unschedulable` of the starting ones
+    wait for a node. `version` is the opaque resource version that was read: an order must name it.
     """
 
     ready: int

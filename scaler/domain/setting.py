@@ -23,8 +23,8 @@ class Setting:
     """One member of the family that replay chooses from.
 
     `level` is a quantile in (0, 1) for forecasts and a factor > 0 for REACTIVE. `hold` is how long the highest demand
-    ahead is kept; `guard` is the window of the dip guard (zero: none); `utilization_fraction` is the share of a replica's
-    capacity that is planned for.
+    ahead is kept; `guard` is the window of the dip guard (zero: none); `utilization_fraction` is the share of a
+    replica's capacity that is planned for.
     """
 
     source: Source

@@ -32,7 +32,7 @@ def triggers(case: Case, order: int) -> GuardrailVerdict:
 
 
 def stabilization(case: Case, order: int) -> GuardrailVerdict:
-    """HPA v2 stabilisation over the recommendations of earlier turns. `auto` is no window: the plan is lazy by itself."""
+    """HPA v2 stabilisation over earlier recommendations. `auto` is no window: the plan is lazy by itself."""
     behavior = case.snapshot.policy.spec.behavior
     up, down = behavior.scale_up.stabilization_window, behavior.scale_down.stabilization_window
     lowest = min([order, *_recommended_within(case, up)])

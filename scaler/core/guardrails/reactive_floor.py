@@ -31,7 +31,8 @@ def _needed(case: Case, threshold: Threshold) -> int:
         return 0
     if threshold.above == 0:
         return case.replicas.ready + 1
-    return max(1, ceil(case.replicas.ready * value / threshold.above))
+    # No more than the bounds allow anyway: a threshold close to zero asks for numbers beyond counting.
+    return max(1, ceil(min(case.replicas.ready * value / threshold.above, case.bounds.max)))
 
 
 def panic(case: Case, order: int) -> GuardrailVerdict:

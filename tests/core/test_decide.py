@@ -1,0 +1,203 @@
+"""One snapshot in, one explained decision out."""
+
+from datetime import timedelta
+from math import nan
+
+import pytest
+
+from scaler.core.decide import decide
+from scaler.domain.decision import Reason
+from scaler.domain.setting import Choice, Setting, Source
+from scaler.domain.snapshot import IdleAdvice, PastTurn
+from tests.builders import NOON, SECOND, a_policy, a_snapshot, some_replicas, some_signals
+
+
+def reasons(decision):
+    return [verdict.reason_code for verdict in decision.verdicts if verdict.changed]
+
+
+@pytest.mark.parametrize(
+    ("label", "changes", "expected"),
+    [
+        ("demand that is served needs nothing", {}, 2),
+        ("more demand ahead is ordered now", {"signals": some_signals(2, ahead=6)}, 6),
+        ("demand that is not served builds a backlog: as fast as behavior allows", {"signals": some_signals(5)}, 6),
+        ("three tenths of a replica are left to the queue", {"signals": some_signals(2, ahead=2.29)}, 2),
+        ("a little more is not", {"signals": some_signals(2, ahead=2.31)}, 3),
+        (
+            "replicas that start are not ordered twice",
+            {"replicas": some_replicas(2, [9, 9]), "signals": some_signals(2, 4)},
+            4,
+        ),
+        ("less demand lets go", {"replicas": some_replicas(8), "signals": some_signals(3)}, 3),
+        ("a peak soon keeps what it needs", {"replicas": some_replicas(8), "signals": some_signals(3, peak_soon=6)}, 6),
+        ("a peak soon orders nothing new", {"replicas": some_replicas(2), "signals": some_signals(2, peak_soon=6)}, 2),
+        (
+            "the dip guard plans for what comes back",
+            {"replicas": some_replicas(8), "signals": some_signals(1, dip_floor=8)},
+            8,
+        ),
+        ("present demand blocks scale-in that the plan wants", {"signals": some_signals(2, ahead=0)}, 2),
+    ],
+)
+def test_the_order(label, changes, expected):
+    assert decide(a_snapshot(**changes)).final == expected, label
+
+
+def test_a_queue_that_will_not_drain_by_itself_is_ordered_for():
+    # 60 waiting, two replicas for a demand of two: still 60 after the start-up; draining them in one turn takes 4 more.
+    assert decide(a_snapshot(queue=60.0)).final == 6
+
+
+def test_a_queue_that_starting_replicas_will_drain_is_not_ordered_for():
+    # Three more replicas are ready in 5 s: 60 waiting are gone long before a new replica would be ready.
+    decision = decide(a_snapshot(queue=60.0, replicas=some_replicas(2, [145, 145, 145])))
+    assert decision.final == 5 and decision.plan.order_now == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "changes", "code"),
+    [
+        ("no reading", {"signals": None}, Reason.STALE_METRICS),
+        ("NaN demand", {"signals": some_signals(nan)}, Reason.STALE_METRICS),
+        ("an old reading", {"signals": some_signals(9, read_at=NOON - 61 * SECOND)}, Reason.STALE_METRICS),
+    ],
+)
+def test_unknown_demand_holds_and_says_so(label, changes, code):
+    decision = decide(a_snapshot(**changes))
+    assert decision.final == 2 and decision.plan is None, label
+    assert decision.verdicts[0].reason_code is code and "held" in decision.sentence()
+
+
+def test_a_silent_cluster_holds_the_last_order():
+    before = PastTurn(decided_at=NOON - 15 * SECOND, recommended=7, current=6, ordered=7)
+    decision = decide(a_snapshot(replicas=None, recent=(before,)))
+    assert decision.final == 7 and decision.verdicts[0].reason_code is Reason.CLUSTER_UNKNOWN
+
+
+def test_last_good_plans_from_an_old_reading_up_to_its_age_limit():
+    policy = a_policy({"safety": {"missingMetrics": "LastGood", "maxForecastAge": "10m"}})
+    for age_seconds, expected in ((300, 5), (601, 2)):
+        signals = some_signals(2, ahead=5, read_at=NOON - age_seconds * SECOND)
+        assert decide(a_snapshot(policy, signals=signals)).final == expected
+
+
+def test_floor_keeps_one_replica_standing_while_blind():
+    policy = a_policy({"safety": {"missingMetrics": "Floor"}})
+    assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(0))).final == 1
+    assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(5))).final == 5
+
+
+def test_an_old_forecast_is_replaced_by_the_reactive_plan():
+    old = some_signals(2, ahead=9, forecast_issued_at=NOON - timedelta(hours=1), baseline_ahead=3.0)
+    decision = decide(a_snapshot(signals=old))
+    assert decision.final == 3 and Reason.STALE_FORECAST in reasons(decision)
+
+
+def test_scale_to_zero_needs_the_policy_the_silence_and_the_law():
+    zero = a_policy({"scaleToZero": {"enabled": True, "minIdle": "10m"}})
+    gone = IdleAdvice(last_arrival=NOON - timedelta(hours=1), keep=False, pre_warm=False, reason="idle until morning")
+    idle = {"replicas": some_replicas(1), "signals": some_signals(0.0)}
+    cases = [
+        ("the policy does not allow it", decide(a_snapshot(a_policy(), idle=gone, **idle)), 1),
+        ("there is no law yet", decide(a_snapshot(zero, **idle)), 1),
+        ("silence and law agree", decide(a_snapshot(zero, idle=gone, **idle)), 0),
+    ]
+    lately = IdleAdvice(last_arrival=NOON - timedelta(minutes=9), keep=False, pre_warm=False, reason="idle")
+    cases.append(("the last request is nine minutes ago", decide(a_snapshot(zero, idle=lately, **idle)), 1))
+    keep = IdleAdvice(last_arrival=NOON - timedelta(hours=1), keep=True, pre_warm=False, reason="the next one is near")
+    cases.append(("the law says keep", decide(a_snapshot(zero, idle=keep, **idle)), 1))
+    for label, decision, expected in cases:
+        assert decision.final == expected, label
+
+
+def test_pre_warm_orders_from_zero_before_anybody_asks():
+    zero = a_policy({"scaleToZero": {"enabled": True}})
+    soon = IdleAdvice(
+        last_arrival=NOON - timedelta(hours=9), keep=False, pre_warm=True, reason="the timer fires at 12:02"
+    )
+    asleep = {"replicas": some_replicas(0), "signals": some_signals(0.0), "idle": soon}
+    decision = decide(a_snapshot(zero, **asleep))
+    assert decision.final == 1 and reasons(decision) == [Reason.PRE_WARMED] and "timer" in decision.sentence()
+    without = a_policy({"scaleToZero": {"enabled": True, "preWarm": False}})
+    assert decide(a_snapshot(without, **asleep)).final == 0
+
+
+def test_the_first_request_at_zero_is_answered_with_a_replica():
+    zero = a_policy({"scaleToZero": {"enabled": True}})
+    assert decide(a_snapshot(zero, replicas=some_replicas(0), signals=some_signals(0.01))).final == 1
+    assert decide(a_snapshot(zero, replicas=some_replicas(0), signals=some_signals(0.0), queue=1.0)).final == 1
+
+
+def test_a_threshold_counts_ready_replicas_only_so_that_it_cannot_cascade():
+    policy = a_policy({"reactive": {"thresholds": [{"signal": "queue_depth", "above": 5}]}})
+    hot = {"queue_depth": 10.0}
+    assert decide(a_snapshot(policy, reactive=hot)).final == 4
+    # The two that were ordered are still starting: the same reading asks for the same four.
+    assert decide(a_snapshot(policy, reactive=hot, replicas=some_replicas(2, [15, 15]))).final == 4
+    assert decide(a_snapshot(policy, reactive={"queue_depth": nan})).final == 2
+
+
+def test_panic_lets_nothing_go_and_orders_the_present():
+    # 4 ready of 10 asked for; demand 9 is over twice what 4 carry; plan alone would keep 9.
+    decision = decide(a_snapshot(replicas=some_replicas(4, [149] * 6), signals=some_signals(9.0)))
+    assert decision.final == 10 and reasons(decision) == [Reason.PANIC]
+
+
+def test_a_surprised_forecast_may_not_let_go():
+    setting = Setting(source=Source.LEAD_MODEL, level=0.9)
+    choice = Choice(setting=setting, chosen_at=NOON, surprised=True)
+    decision = decide(a_snapshot(choice=choice, replicas=some_replicas(8)))
+    assert decision.final == 8 and reasons(decision) == [Reason.SURPRISE]
+
+
+def test_a_trigger_raises_the_order_and_holds_scale_in_for_its_time():
+    policy = a_policy(
+        {
+            "triggers": [
+                {
+                    "name": "flash-crowd",
+                    "when": {"growth": 3.0, "within": "2m"},
+                    "then": {"holdScaleInFor": "15m", "atLeastReplicas": 6},
+                }
+            ]
+        }
+    )
+    fired = decide(a_snapshot(policy, demand_lately=(0.5, 0.6, 2.0)))
+    assert fired.final == 6 and fired.hold_scale_in_until == NOON + timedelta(minutes=15)
+    later = decide(a_snapshot(policy, replicas=some_replicas(6), held_in_until=fired.hold_scale_in_until))
+    assert later.final == 6 and reasons(later) == [Reason.TRIGGER]
+    over = decide(a_snapshot(policy, replicas=some_replicas(6), held_in_until=NOON))
+    assert over.final == 2
+
+
+def test_overrides_the_highest_min_and_the_lowest_max_hold():
+    policy = a_policy(
+        {
+            "replicas": {"min": 1, "max": 20},
+            "overrides": [
+                {"name": "office", "cron": "0 7 * * 1-5", "duration": "12h", "timezone": "Europe/Berlin", "min": 4},
+                {"name": "launch", "start": "2026-03-02T11:00:00Z", "end": "2026-03-02T13:00:00Z", "min": 6, "max": 8},
+                {"name": "over", "start": "2026-03-01T11:00:00Z", "end": "2026-03-02T12:00:00Z", "min": 19},
+            ],
+        }
+    )
+    low = decide(a_snapshot(policy))
+    high = decide(a_snapshot(policy, replicas=some_replicas(7), signals=some_signals(50)))
+    assert (low.final, high.final) == (6, 8)
+    assert reasons(low) == [Reason.OVERRIDE] and "office, launch" in low.sentence()
+
+
+def test_paused_has_the_last_word():
+    policy = a_policy({"safety": {"paused": True}, "replicas": {"min": 5}})
+    decision = decide(a_snapshot(policy, signals=some_signals(50)))
+    assert decision.final == 2 and reasons(decision)[-1] is Reason.PAUSED
+
+
+def test_the_sentence_names_what_bound_the_order():
+    policy = a_policy({"replicas": {"max": 3}})
+    text = decide(a_snapshot(policy, signals=some_signals(2, ahead=6))).sentence()
+    assert text == (
+        "prod/chat-7b: 2 -> 3 replicas (2 ready, 0 starting): demand of 6 expected by 12:02:30 UTC asks for 6; "
+        "bounds are 0..3"
+    )

@@ -1,0 +1,164 @@
+"""One turn after the other, in a world of small fakes."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from forecaster.errors import ShortHistory
+from scaler.cycle import Cycle
+from scaler.domain.decision import ActuationOutcome, Reason
+from scaler.errors import ClusterUnavailable, Conflict, PolicyError, SourceUnavailable
+from tests.builders import a_policy, some_replicas
+from tests.fakes import FakeAdvisor, FakeClock, FakePolicies, FakeSource, FakeTarget, MemoryLog
+
+
+@pytest.fixture
+def chat():
+    return a_policy(name="chat")
+
+
+@pytest.fixture
+def cycle(chat):
+    return Cycle(
+        clock=FakeClock(),
+        policies=FakePolicies([chat]),
+        source=FakeSource(),
+        target=FakeTarget({chat.endpoint: some_replicas(2)}),
+        advisor=FakeAdvisor(),
+        log=MemoryLog(),
+    )
+
+
+def test_a_turn_reads_the_clock_once(cycle):
+    cycle.turn()
+    assert cycle.clock.n_reads == 1
+
+
+def test_demand_that_grew_is_ordered_and_recorded(cycle, chat):
+    cycle.source.demand = 2.4
+    report = cycle.turn()
+    assert cycle.target.orders == [(chat.endpoint, report.records[0].decision.final)]
+    assert cycle.log.records == list(report.records) and not report.problems
+    assert report.records[0].actuation.outcome is ActuationOutcome.ORDERED
+
+
+def test_an_order_that_stands_is_not_written_again(cycle):
+    cycle.source.demand = 2.4
+    cycle.turn()
+    n_orders = len(cycle.target.orders)
+    cycle.source.demand = float(cycle.target.orders[-1][1])
+    cycle.clock.advance()
+    assert cycle.turn().records[0].actuation.outcome is ActuationOutcome.UNCHANGED
+    assert len(cycle.target.orders) == n_orders
+
+
+def test_observe_writes_nothing(cycle):
+    cycle.policies.policies = [a_policy({"mode": "Observe"}, name="chat")]
+    cycle.source.demand = 9.0
+    report = cycle.turn()
+    assert report.records[0].decision.final > 2
+    assert report.records[0].actuation.outcome is ActuationOutcome.OBSERVED
+    assert not cycle.target.orders and not cycle.target.announced
+
+
+def test_recommend_announces_and_orders_nothing(cycle):
+    cycle.policies.policies = [a_policy({"mode": "Recommend"}, name="chat")]
+    cycle.source.demand = 9.0
+    assert cycle.turn().records[0].actuation.outcome is ActuationOutcome.RECOMMENDED
+    assert len(cycle.target.announced) == 1 and not cycle.target.orders
+
+
+def test_a_metrics_outage_is_held_said_and_survived(cycle, chat):
+    cycle.turn()
+    cycle.source.error = SourceUnavailable("metrics: no answer within 10 s")
+    for _ in range(8):  # two minutes
+        cycle.clock.advance()
+        report = cycle.turn()
+        assert report.records[0].decision.final == 2 and report.problems["metrics"].startswith("metrics:")
+    assert report.records[0].decision.plan is None
+    assert "no answer within 10 s" in report.records[0].decision.sentence()
+    assert "no answer" in cycle.target.announced[-1]
+    cycle.source.error = None
+    cycle.source.demand = 2.4
+    cycle.clock.advance()
+    assert cycle.turn().records[0].actuation.outcome is ActuationOutcome.ORDERED
+
+
+def test_a_short_gap_is_bridged_by_the_last_reading(cycle):
+    cycle.turn()
+    cycle.source.error = SourceUnavailable("metrics: no answer within 10 s")
+    cycle.clock.advance()
+    assert cycle.turn().records[0].decision.plan is not None
+
+
+def test_a_silent_cluster_orders_nothing(cycle):
+    cycle.target.error = ClusterUnavailable("cluster: connection refused")
+    cycle.source.demand = 9.0
+    report = cycle.turn()
+    assert report.records[0].decision.verdicts[0].reason_code is Reason.CLUSTER_UNKNOWN
+    assert report.records[0].actuation.outcome is ActuationOutcome.FAILED and not cycle.target.orders
+
+
+def test_a_failed_order_is_an_outcome_and_the_next_turn_tries_again(cycle, chat):
+    cycle.source.demand = 2.4
+    cycle.target.order_error = Conflict("somebody else scaled it")
+    report = cycle.turn()
+    assert report.records[0].actuation.outcome is ActuationOutcome.FAILED
+    assert report.problems[str(chat.endpoint)] == "somebody else scaled it"
+    cycle.target.order_error = None
+    cycle.clock.advance()
+    assert cycle.turn().records[0].actuation.outcome is ActuationOutcome.ORDERED
+
+
+def test_an_order_that_was_not_written_does_not_count_as_a_move(cycle):
+    cycle.source.demand = 2.4
+    cycle.target.order_error = Conflict("somebody else scaled it")
+    cycle.turn()
+    turn = cycle.log.records[-1].past_turn()
+    assert turn.ordered == turn.current == 2
+
+
+def test_one_endpoint_without_data_does_not_touch_another(cycle, chat):
+    other = a_policy(name="other")
+    cycle.policies.policies = [chat, other]
+    cycle.target.states[other.endpoint] = some_replicas(2)
+    cycle.source.silent = {chat.endpoint}
+    cycle.source.demand = 2.4
+    by_name = {record.snapshot.endpoint.name: record.decision for record in cycle.turn().records}
+    assert by_name["chat"].final == 2 and by_name["other"].final > 2
+
+
+def test_policies_that_cannot_be_read_end_the_turn_with_the_reason(cycle):
+    cycle.policies.error = PolicyError("policies/chat.yaml: spec.mode = Obey, must be Observe, Recommend or Enforce")
+    report = cycle.turn()
+    assert not report.records and "must be" in report.problems["policies"]
+
+
+def test_an_advisor_without_history_holds(cycle, chat):
+    cycle.advisor.error = ShortHistory("prod/chat: have 3 steps, need 20")
+    report = cycle.turn()
+    assert report.records[0].decision.final == 2 and "need 20" in report.records[0].decision.sentence()
+
+
+def test_refit_reports_what_failed_and_goes_on(cycle, chat):
+    other = a_policy(name="other")
+    cycle.source.silent = {other.endpoint}
+    problems = cycle.refit([chat, other], {})
+    assert cycle.advisor.refitted == [chat.endpoint] and list(problems) == ["prod/other"]
+
+
+def test_a_hold_of_a_trigger_survives_from_turn_to_turn(cycle):
+    grow = {"name": "flash", "when": {"growth": 3.0, "within": "2m"}, "then": {"holdScaleInFor": "5m"}}
+    cycle.policies.policies = [a_policy({"triggers": [grow]}, name="chat")]
+    first = cycle.turn().records[0].decision
+    assert first.hold_scale_in_until is None
+    held = cycle.clock.time + timedelta(minutes=5)
+    cycle.log.records[-1] = _with_hold(cycle.log.records[-1], held)
+    cycle.source.demand = 0.5
+    cycle.clock.advance()
+    assert cycle.turn().records[0].decision.final == 2
+
+
+def _with_hold(record, until):
+    return replace(record, decision=replace(record.decision, hold_scale_in_until=until))
