@@ -22,6 +22,7 @@ TURN = timedelta(seconds=15)
 """As the HPA's sync period: a decision is no older than the metrics it reads."""
 LOOK_BACK = timedelta(hours=1)
 """The HPA's longest window: no stabilisation window or rate period reaches further."""
+LOOK_BACK_AT_LEAST = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +212,14 @@ def prior_profile(policy: ScalingPolicy, startup: StartupLaw | None = None) -> C
 
 
 def look_back(policy: ScalingPolicy) -> timedelta:
-    """How far back a turn's guardrails look: the longest window or period of the policy's behavior, at most an hour."""
+    """How far back a turn looks: the longest window or period of the policy's behavior, within LOOK_BACK.
+
+    At least far enough to find the turn before after a few were missed, and the whole hour where a promotion hangs on it.
+    """
+    if policy.spec.safety.promote is not None:
+        return LOOK_BACK
     behavior = policy.spec.behavior
-    spans = [timedelta(0)]
+    spans = [LOOK_BACK_AT_LEAST]
     for rules in (behavior.scale_up, behavior.scale_down):
         if isinstance(rules.stabilization_window, timedelta):
             spans.append(rules.stabilization_window)

@@ -10,6 +10,7 @@ from scaler.core.bounds import active_bounds
 from scaler.core.guardrails.base import Case
 from scaler.core.guardrails.hold import fired
 from scaler.core.guardrails.registry import GUARDRAILS
+from scaler.core.promotion import acting_mode
 from scaler.domain.decision import CapacityPlan, Decision, GuardrailVerdict, Reason
 from scaler.domain.replicas import ReplicaState
 from scaler.domain.setting import Setting, Source
@@ -190,7 +191,7 @@ def _decision(
         id=f"{snapshot.endpoint}@{snapshot.now.isoformat()}",
         decided_at=snapshot.now,
         endpoint=snapshot.endpoint,
-        mode=snapshot.policy.spec.mode,
+        mode=acting_mode(snapshot),
         current=replicas.desired,
         ready=replicas.ready,
         starting=len(replicas.starting),

@@ -86,10 +86,8 @@ def up_limit(
     """
     best = -1.0
     for i in range(len(period_starts)):
-        if is_fraction[i] > 0:
-            allowed = ceil(period_starts[i] * (1.0 + values[i]))
-        else:
-            allowed = period_starts[i] + values[i]
+        start = period_starts[i]
+        allowed = float(ceil(start * (1.0 + values[i]))) if is_fraction[i] > 0 else start + values[i]
         if best < 0 or (take_max and allowed > best) or (not take_max and allowed < best):
             best = allowed
     return max(current, int(best)) if best >= 0 else current

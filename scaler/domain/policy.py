@@ -335,7 +335,7 @@ class Override(_Part):
 
 
 class Promote(_Part):
-    """The gate from Observe to Enforce. Absent: the mode is what it says, nothing promotes or demotes itself."""
+    """The gate from Observe to Enforce: see scaler.core.promotion. Absent: the mode is what it says."""
 
     after: PositiveDuration = timedelta(days=3)
     if_no_worse_than: Literal["reactive"] = "reactive"

@@ -28,6 +28,7 @@ class DecisionRecord:
             recommended=decision.recommended,
             current=decision.current,
             ordered=decision.final if written else decision.current,
+            mode=decision.mode,
         )
 
     def as_row(self) -> dict[str, Any]:

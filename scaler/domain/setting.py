@@ -63,6 +63,8 @@ class ReplayedCost:
 class Choice:
     """The setting that plays, what its replay showed, and the next best one. `replayed` None: nothing replayed yet.
 
+    `shadow` is what the shadow reactive policy (the same choice without forecast settings) would have cost and missed.
+
     `demoted` says why forecast settings are barred for now (premium over the shadow reactive policy, lost trust); ""
     means they are not. `surprised` means that demand left the forecast's band in a way chance does not explain:
     scale-in waits.
@@ -72,6 +74,7 @@ class Choice:
     chosen_at: datetime
     replayed: ReplayedCost | None = None
     runner_up: ReplayedCost | None = None
+    shadow: ReplayedCost | None = None
     demoted: str = ""
     surprised: bool = False
 

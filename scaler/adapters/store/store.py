@@ -15,8 +15,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from scaler.adapters.store import tables
 from scaler.adapters.store.tables import STORE_VERSION
-from scaler.domain.decision import ActuationOutcome
 from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import Mode
 from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import StartupObservation
 from scaler.domain.snapshot import PastTurn
@@ -70,15 +70,17 @@ class SqlStore:
         """Turns decided at `since` or later, oldest first."""
         table = tables.decisions.c
         query = (
-            select(table.decided_at, table.recommended, table.current_replicas, table.ordered)
+            select(table.decided_at, table.recommended, table.current_replicas, table.ordered, table.mode)
             .where(table.namespace == endpoint.namespace, table.name == endpoint.name)
             .where(table.decided_at >= since.timestamp())
             .order_by(table.decided_at)
         )
         with self._transaction(f"read the recent turns of {endpoint}") as connection:
             return tuple(
-                PastTurn(decided_at=_time(at), recommended=recommended, current=current, ordered=ordered)
-                for at, recommended, current, ordered in connection.execute(query)
+                PastTurn(
+                    decided_at=_time(at), recommended=recommended, current=current, ordered=ordered, mode=Mode(mode)
+                )
+                for at, recommended, current, ordered, mode in connection.execute(query)
             )
 
     def scale_in_held_until(self, endpoint: EndpointId) -> datetime | None:
@@ -244,8 +246,7 @@ def _tune_sqlite(connection: Any, _: object) -> None:
 
 def _row_of(record: DecisionRecord) -> dict[str, Any]:
     decision = record.decision
-    # Only an order that the cluster took moved anything: limits over time count changes that happened.
-    took = record.actuation.outcome is ActuationOutcome.ORDERED
+    turn = record.past_turn()
     return {
         "id": decision.id,
         "namespace": decision.endpoint.namespace,
@@ -253,7 +254,8 @@ def _row_of(record: DecisionRecord) -> dict[str, Any]:
         "decided_at": decision.decided_at.timestamp(),
         "recommended": decision.recommended,
         "current_replicas": decision.current,
-        "ordered": decision.final if took else decision.current,
+        "ordered": turn.ordered,
+        "mode": turn.mode.value,
         "hold_scale_in_until": _epoch(decision.hold_scale_in_until),
         "record": json.dumps(record.as_row()),
     }

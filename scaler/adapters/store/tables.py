@@ -29,13 +29,14 @@ about = Table(
 decisions = Table(
     "headstart_decisions",
     metadata,
-    Column("id", String(128), primary_key=True),
+    Column("id", String(600), primary_key=True),
     Column("namespace", String(253), nullable=False),
     Column("name", String(253), nullable=False),
     Column("decided_at", Double, nullable=False),
     Column("recommended", Integer, nullable=False),
     Column("current_replicas", Integer, nullable=False),
     Column("ordered", Integer, nullable=False),
+    Column("mode", String(16), nullable=False),
     Column("hold_scale_in_until", Double),
     Column("record", Text, nullable=False),  # DecisionRecord.as_row() as JSON
     Index("headstart_decisions_by_endpoint", "namespace", "name", "decided_at"),
