@@ -14,6 +14,7 @@ HeadstartError
     ├── QueryRejected      the metrics server refused the query
     ├── TargetNotFound     no such scale target
     ├── Forbidden          credentials or RBAC do not allow it
+    ├── OrderRejected      the API server calls the request invalid
     └── UnknownVersion     a stored record of a schema version that this release does not know
 """
 
@@ -72,6 +73,10 @@ class TargetNotFound(PermanentError):
 
 class Forbidden(PermanentError):
     """The credentials do not allow this call."""
+
+
+class OrderRejected(PermanentError):
+    """The API server calls the request invalid, by its schema or by an admission rule."""
 
 
 class UnknownVersion(PermanentError):

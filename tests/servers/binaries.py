@@ -89,8 +89,8 @@ def provide(suite: Suite, progress=print) -> dict[str, Path]:
         return found
     if go_version() is None:
         raise ServersAbsent(
-            f"{', '.join(missing)} not found: not in ${suite.environment_variable}, PATH or {cache_root()}, and there is "
-            f"no Go to build them. Install Go 1.26 or newer (https://go.dev/dl) and run `{BUILD_COMMAND}`, "
+            f"{', '.join(missing)} not found: not in ${suite.environment_variable}, PATH or {cache_root()}, and there "
+            f"is no Go to build them. Install Go 1.26 or newer (https://go.dev/dl) and run `{BUILD_COMMAND}`, "
             f"or set {suite.environment_variable} to a folder that holds them."
         )
     folder = _build(suite, progress)

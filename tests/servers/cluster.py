@@ -66,7 +66,8 @@ class Cluster:
         self.api_server.wait_ready(self._api_is_ready, timeout_seconds=90)
 
     def stop_api_server(self) -> None:
-        self.api_server.terminate()
+        """Open watches keep a server that was asked to end for a minute: after a moment it is killed."""
+        self.api_server.terminate(timeout_seconds=2)
 
     def stop(self) -> None:
         for server in (self.scheduler, self.controller_manager):
@@ -75,10 +76,10 @@ class Cluster:
         self.etcd.kill()
 
     def api(self, user: str = "admin") -> KubernetesApi:
-        return KubernetesApi(self.url, TOKENS[user], self._ssl_context())
+        return KubernetesApi(self.url, TOKENS[user], self.ssl_context())
 
     def kubeconfig_of(self, user: str, *, server: str | None = None, name: str | None = None) -> Path:
-        """Writes and returns a kubeconfig; `server` may be a proxy's address (plain http) in place of the API server."""
+        """Writes and returns a kubeconfig; `server`: an address in place of the API server's."""
         cluster: dict[str, str] = {"server": server or self.url}
         if server is None:
             cluster["certificate-authority"] = str(self.certificate_authority)
@@ -98,9 +99,7 @@ class Cluster:
         return path
 
     def make_namespace(self, name: str) -> None:
-        self.api().create(
-            "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        )
+        self.api().create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
     def grant(self, user: str, rules: Iterable[Mapping[str, object]]) -> None:
         """`user` may do in the whole cluster what the RBAC `rules` say, from now on."""
@@ -121,21 +120,23 @@ class Cluster:
             },
         )
 
-    def _ssl_context(self) -> ssl.SSLContext:
+    def ssl_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.certificate_authority))
 
     def _api_is_ready(self) -> bool:
         if not self.certificate_authority.exists():
             return False
         headers = {"Authorization": f"Bearer {TOKENS['admin']}"}
-        return http_status(f"{self.url}/readyz", headers=headers, context=self._ssl_context()) == 200
+        return http_status(f"{self.url}/readyz", headers=headers, context=self.ssl_context()) == 200
 
     def _has_default_namespace(self) -> bool:
         items = self.api().get("/api/v1/namespaces")["items"]
         return any(item["metadata"]["name"] == "default" for item in items)
 
     def _write_tokens(self) -> None:
-        rows = [f'{token},{user},{user}{",system:masters" if user == "admin" else ""}' for user, token in TOKENS.items()]
+        rows = [
+            f"{token},{user},{user}{',system:masters' if user == 'admin' else ''}" for user, token in TOKENS.items()
+        ]
         (self._folder / "tokens.csv").write_text("\n".join(rows) + "\n")
 
     def _log(self, name: str) -> Path:

@@ -1,6 +1,6 @@
 """A loopback proxy in front of a real server that misbehaves on demand: error answers, delays, cut connections.
 
-The service under test talks to it over real sockets; what no fault matches goes to the real server and comes back as it is.
+The service under test talks to it over real sockets; what no fault matches goes to the real server and comes back.
 """
 
 import http.client

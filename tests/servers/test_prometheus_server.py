@@ -13,7 +13,9 @@ def history() -> list[Series]:
     minutes = [HOUR + timedelta(minutes=minute) for minute in range(60)]
     labels = {"namespace": "prod", "endpoint": "chat"}
     return [
-        Series(metric="requests", kind="counter", labels=labels, samples=[(at, 60.0 * i) for i, at in enumerate(minutes)]),
+        Series(
+            metric="requests", kind="counter", labels=labels, samples=[(at, 60.0 * i) for i, at in enumerate(minutes)]
+        ),
         Series(metric="queue_depth", kind="gauge", labels=labels, samples=[(at, 3.0) for at in minutes]),
     ]
 

@@ -1,0 +1,26 @@
+"""What it takes to turn an order into replicas of one target. One file a lever, one line in `target.TARGETS`."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from scaler.domain.policy import ScalingPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetReading:
+    """A target as it was read. `selector` picks its pods; `version` is what an order must name; `uid` is for events."""
+
+    desired: int
+    version: str
+    uid: str
+    selector: str
+
+
+class Lever(Protocol):
+    """Raises ClusterUnavailable, TargetNotFound or Forbidden."""
+
+    def read(self, policy: ScalingPolicy) -> TargetReading: ...
+
+    def write(self, policy: ScalingPolicy, replicas: int, version: str) -> None:
+        """One write under the version that was read; raises Conflict when the target changed since, never forces."""
+        ...

@@ -1,0 +1,158 @@
+"""The port `ScaleTarget` on a Kubernetes cluster."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+import structlog
+
+from scaler.adapters.kubernetes.client import PARALLEL_REQUESTS, Json, KubernetesApi, answered
+from scaler.adapters.kubernetes.events import EventWriter
+from scaler.adapters.kubernetes.lever import Lever, TargetReading
+from scaler.adapters.kubernetes.pods import StartupWatch, replica_state
+from scaler.adapters.kubernetes.scale import ScaleSubresource
+from scaler.adapters.kubernetes.selectors import matches
+from scaler.domain.decision import Actuation, ActuationOutcome, Decision
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import Mode, ScalingPolicy
+from scaler.domain.replicas import ReplicaState, StartupObservation
+from scaler.errors import ClusterUnavailable, Conflict, HeadstartError
+
+TARGETS: Mapping[str, Callable[[KubernetesApi], Lever]] = {"Scale": ScaleSubresource}
+"""`target.actuation` of a policy -> how its orders are carried out."""
+
+Answer = TypeVar("Answer")
+_log = structlog.get_logger(__name__)
+
+
+class WallTime(Protocol):
+    """From and to the time that the API server stamps; the clocks of `scaler.adapters.clock` do it."""
+
+    def to_wall(self, service: datetime) -> datetime: ...
+
+    def to_service(self, wall: datetime) -> datetime: ...
+
+
+class KubernetesTarget:
+    """Reads all targets in a few parallel requests, and the pods of each namespace in one list."""
+
+    def __init__(self, api: KubernetesApi, clock: WallTime) -> None:
+        self._api = api
+        self._clock = clock
+        self._levers = {name: lever(api) for name, lever in TARGETS.items()}
+        self._events = EventWriter(api, clock.to_wall)
+        self._watch = StartupWatch()
+        self._problems: dict[EndpointId, str] = {}
+        self._uids: dict[EndpointId, str] = {}
+        self._startups: dict[EndpointId, list[StartupObservation]] = {}
+
+    def observe(self, policies: Sequence[ScalingPolicy], now: datetime) -> Mapping[EndpointId, ReplicaState]:
+        """Raises ClusterUnavailable when nothing at all could be read because the server does not answer."""
+        turn = _TurnOfReads()
+        with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="kubernetes") as pool:
+            targets = list(pool.map(lambda policy: turn.attempt(lambda: self._lever(policy).read(policy)), policies))
+            namespaces = sorted(
+                {policy.endpoint.namespace for policy, found in zip(policies, targets, strict=True) if _is_read(found)}
+            )
+            lists = pool.map(lambda namespace: turn.attempt(lambda: self._api.list_pods(namespace)), namespaces)
+            pods = dict(zip(namespaces, lists, strict=True))
+        turn.raise_if_silent()
+        return self._digest(policies, targets, pods, now)
+
+    def problems(self) -> Mapping[EndpointId, str]:
+        return self._problems
+
+    def order(self, policy: ScalingPolicy, replicas: int, seen: ReplicaState) -> Actuation:
+        """As the port says. A policy that only observes or recommends is never written for, whoever asks."""
+        if policy.spec.mode is Mode.OBSERVE:
+            return Actuation(outcome=ActuationOutcome.OBSERVED)
+        if policy.spec.mode is Mode.RECOMMEND:
+            return Actuation(outcome=ActuationOutcome.RECOMMENDED)
+        if seen.desired == replicas:
+            return Actuation(outcome=ActuationOutcome.UNCHANGED)
+        try:
+            self._lever(policy).write(policy, replicas, seen.version)
+        except Conflict as error:
+            return Actuation(outcome=ActuationOutcome.CONFLICT, detail=str(error))
+        except ClusterUnavailable as error:
+            return Actuation(outcome=ActuationOutcome.FAILED, detail=str(error))
+        return Actuation(outcome=ActuationOutcome.ORDERED)
+
+    def announce(self, policy: ScalingPolicy, decision: Decision) -> None:
+        """An event on the target, unless the policy only observes. One that fails costs no order: it is logged."""
+        if policy.spec.mode is Mode.OBSERVE:
+            return
+        try:
+            self._events.write(policy, decision, self._uids.get(policy.endpoint, ""))
+        except HeadstartError as error:
+            _log.warning("event_not_written", endpoint=str(policy.endpoint), problem=str(error))
+
+    def startups(self, policies: Sequence[ScalingPolicy]) -> Mapping[EndpointId, Sequence[StartupObservation]]:
+        known = self._startups
+        return {policy.endpoint: known[policy.endpoint] for policy in policies if policy.endpoint in known}
+
+    def _lever(self, policy: ScalingPolicy) -> Lever:
+        return self._levers[policy.spec.target.actuation]
+
+    def _digest(
+        self,
+        policies: Iterable[ScalingPolicy],
+        targets: Iterable[TargetReading | HeadstartError],
+        pods: Mapping[str, list[Json] | HeadstartError],
+        now: datetime,
+    ) -> Mapping[EndpointId, ReplicaState]:
+        """What was read, by endpoint; what could not be read goes to `problems`."""
+        problems, uids, startups, states = {}, {}, {}, {}
+        for policy, target in zip(policies, targets, strict=True):
+            endpoint = policy.endpoint
+            if isinstance(target, HeadstartError):
+                problems[endpoint] = str(target)
+                continue
+            uids[endpoint] = target.uid
+            listed = pods[endpoint.namespace]
+            if isinstance(listed, HeadstartError):
+                problems[endpoint] = str(listed)
+                continue
+            try:
+                own = [pod for pod in listed if matches(target.selector, pod["metadata"].get("labels", {}))]
+            except ValueError as error:
+                problems[endpoint] = str(error)
+                continue
+            states[endpoint] = replica_state(target, own, self._clock.to_service)
+            startups[endpoint] = self._watch.observe(own, now, self._clock.to_service)
+        read = [pod for listed in pods.values() if not isinstance(listed, HeadstartError) for pod in listed]
+        if len(read) and not problems:
+            self._watch.forget_all_but(pod["metadata"]["uid"] for pod in read)
+        self._problems, self._uids, self._startups = problems, self._uids | uids, startups
+        return states
+
+
+class _TurnOfReads:
+    """Reads of one turn: once the server has fallen silent no further one waits for it."""
+
+    def __init__(self) -> None:
+        self._silent: ClusterUnavailable | None = None
+        self._any_read = False
+
+    def attempt(self, read: Callable[[], Answer]) -> Answer | HeadstartError:
+        if self._silent is not None:
+            return self._silent
+        try:
+            answer = read()
+        except ClusterUnavailable as error:
+            if not answered(error):
+                self._silent = error
+            return error
+        except HeadstartError as error:
+            return error
+        self._any_read = True
+        return answer
+
+    def raise_if_silent(self) -> None:
+        if self._silent is not None and not self._any_read:
+            raise self._silent
+
+
+def _is_read(found: TargetReading | HeadstartError) -> bool:
+    return isinstance(found, TargetReading)

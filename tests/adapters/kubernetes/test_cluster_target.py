@@ -1,0 +1,466 @@
+"""The port ScaleTarget on a real API server with real controllers and a real scheduler."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from scaler.adapters.clock import SystemClock
+from scaler.adapters.kubernetes.client import ClusterAccess, connect
+from scaler.adapters.kubernetes.target import TARGETS, KubernetesTarget
+from scaler.domain.decision import ActuationOutcome, Decision, GuardrailVerdict, Reason
+from scaler.domain.policy import Metadata, Mode, PolicySpec, ScalingPolicy, Target
+from scaler.domain.replicas import ReplicaState
+from scaler.errors import ClusterUnavailable, Forbidden, OrderRejected, TargetNotFound
+from tests.servers.api import ApiError, KubernetesApi
+from tests.servers.cluster import Cluster
+from tests.servers.http import Fault, FaultyProxy
+from tests.servers.kubelet import FakeKubelet
+from tests.servers.manifests import (
+    CUSTOM_GROUP,
+    CUSTOM_PLURAL,
+    custom_resource_definition,
+    deployment,
+    model_server,
+    stateful_set,
+)
+from tests.servers.processes import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def a_policy(
+    namespace: str, name: str = "chat", kind: str = "apps/v1/Deployment", mode: Mode = Mode.ENFORCE
+) -> ScalingPolicy:
+    api_version, _, kind = kind.rpartition("/")
+    spec = PolicySpec(mode=mode, target=Target(api_version=api_version, kind=kind))
+    return ScalingPolicy(metadata=Metadata(namespace=namespace, name=name), spec=spec)
+
+
+def a_decision(policy: ScalingPolicy, *, final: int, at: datetime, current: int = 1) -> Decision:
+    verdict = GuardrailVerdict(
+        guardrail="reactive-floor", before=1, after=final, reason_code=Reason.REACTIVE_FLOOR, reason="queue is long"
+    )
+    return Decision(
+        id=f"d{at.timestamp():.0f}",
+        decided_at=at,
+        endpoint=policy.endpoint,
+        mode=policy.spec.mode,
+        current=current,
+        ready=current,
+        starting=0,
+        proposed=final,
+        recommended=final,
+        final=final,
+        plan=None,
+        verdicts=(verdict,),
+    )
+
+
+def target_as(cluster: Cluster, user: str = "admin") -> KubernetesTarget:
+    return KubernetesTarget(connect(ClusterAccess(kubeconfig=str(cluster.kubeconfig_of(user)))), SystemClock())
+
+
+@pytest.fixture
+def target(cluster: Cluster) -> KubernetesTarget:
+    return target_as(cluster)
+
+
+@pytest.fixture
+def api(cluster: Cluster) -> KubernetesApi:
+    return cluster.api()
+
+
+@pytest.fixture
+def proxied(cluster: Cluster) -> Iterator[tuple[KubernetesTarget, FaultyProxy]]:
+    """A target whose every request passes a proxy that can be told to misbehave."""
+    with FaultyProxy(cluster.url, context=cluster.ssl_context()) as proxy:
+        kubeconfig = cluster.kubeconfig_of("admin", server=proxy.url, name="proxied")
+        access = ClusterAccess(kubeconfig=str(kubeconfig), timeout_seconds=1.0)
+        yield KubernetesTarget(connect(access), SystemClock()), proxy
+
+
+def seen(target: KubernetesTarget, policy: ScalingPolicy) -> ReplicaState:
+    found = target.observe([policy], datetime.now(UTC))
+    assert not target.problems(), target.problems()
+    return found[policy.endpoint]
+
+
+def settled(target: KubernetesTarget, policy: ScalingPolicy) -> ReplicaState:
+    """As `seen`, once the controllers have stopped writing the target's status: each such write is a new version."""
+    versions: list[str] = []
+
+    def is_quiet() -> bool:
+        versions.append(seen(target, policy).version)
+        return len(versions) > 5 and len(set(versions[-5:])) == 1
+
+    wait_until(is_quiet, timeout_seconds=20, what="the target is quiet", poll_seconds=0.1)
+    return seen(target, policy)
+
+
+def make_deployment(api: KubernetesApi, namespace: str, name: str = "chat", replicas: int = 1, gpus: int = 1) -> None:
+    api.create(f"/apis/apps/v1/namespaces/{namespace}/deployments", deployment(name, replicas, gpus=gpus))
+
+
+def wait_for_state(
+    target: KubernetesTarget, policy: ScalingPolicy, holds: Callable[[ReplicaState], bool], what: str
+) -> ReplicaState:
+    wait_until(lambda: holds(seen(target, policy)), timeout_seconds=20, what=what)
+    return seen(target, policy)
+
+
+# What is read
+
+
+def test_replicas_are_starting_since_their_pods_were_created_and_then_ready(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
+) -> None:
+    kubelet.startup_seconds = 2.0
+    kubelet.register_node("starting-1", gpus=8)
+    before = datetime.now(UTC).replace(microsecond=0)
+    make_deployment(api, namespace, replicas=2)
+    policy = a_policy(namespace)
+    state = wait_for_state(target, policy, lambda state: len(state.starting) == 2, "two are starting")
+    assert state.ready == 0
+    assert all(before <= created <= datetime.now(UTC) for created in state.starting)
+    state = wait_for_state(target, policy, lambda state: state.ready == 2, "two are ready")
+    assert state.starting == ()
+    assert state.desired == 2
+    for start in target.startups([policy])[policy.endpoint]:
+        assert start.scheduled_at is not None
+        assert start.started_at is not None
+        assert start.ready_at is not None
+        assert start.ordered_at <= start.scheduled_at <= start.started_at <= start.ready_at
+        assert 1 <= (start.ready_at - start.ordered_at).total_seconds() <= 10
+
+
+def test_the_ninth_pod_of_an_eight_gpu_node_is_seen_as_unschedulable(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
+) -> None:
+    kubelet.register_node("eight-gpus", gpus=8)
+    make_deployment(api, namespace, replicas=9)
+    state = wait_for_state(
+        target,
+        a_policy(namespace),
+        lambda state: state.ready == 8 and state.unschedulable == 1,
+        "the ninth has no room",
+    )
+    assert len(state.starting) == 1
+
+
+def test_pods_that_are_going_no_longer_count(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
+) -> None:
+    kubelet.register_node("going-1", gpus=8)
+    make_deployment(api, namespace, replicas=3)
+    policy = a_policy(namespace)
+    state = wait_for_state(target, policy, lambda state: state.ready == 3, "three are ready")
+    target.order(policy, 0, settled(target, policy))
+    state = wait_for_state(target, policy, lambda state: state.ready == 0, "none counts")
+    assert (state.starting, state.desired) == ((), 0)
+
+
+def test_one_target_that_is_missing_does_not_hide_the_others(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    here, gone = a_policy(namespace), a_policy(namespace, name="gone")
+    states = target.observe([here, gone], datetime.now(UTC))
+    assert set(states) == {here.endpoint}
+    assert "not found" in target.problems()[gone.endpoint]
+
+
+# Orders: every lever, every kind
+
+
+@pytest.fixture(params=["apps/v1/Deployment", "apps/v1/StatefulSet", f"{CUSTOM_GROUP}/v1/ModelServer"])
+def any_kind(request: pytest.FixtureRequest, api: KubernetesApi, namespace: str) -> ScalingPolicy:
+    """A policy whose target of some kind exists with one replica."""
+    policy = a_policy(namespace, kind=request.param)
+    if request.param.endswith("Deployment"):
+        make_deployment(api, namespace)
+    elif request.param.endswith("StatefulSet"):
+        api.create(f"/apis/apps/v1/namespaces/{namespace}/statefulsets", stateful_set("chat", 1))
+    else:
+        make_model_server(api, namespace)
+    return policy
+
+
+def make_model_server(api: KubernetesApi, namespace: str) -> None:
+    """A custom resource; its controller is played by one write of the status."""
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    name = f"{CUSTOM_PLURAL}.{CUSTOM_GROUP}"
+    if name not in {item["metadata"]["name"] for item in api.get(definitions)["items"]}:
+        api.create(definitions, custom_resource_definition())
+    wait_until(lambda: serves_custom_resource(api), timeout_seconds=20, what="the custom resource is served")
+    path = f"/apis/{CUSTOM_GROUP}/v1/namespaces/{namespace}/{CUSTOM_PLURAL}"
+    api.create(path, model_server("chat", 1))
+    api.patch(f"{path}/chat/status", {"status": {"replicas": 1, "selector": "app=chat"}})
+
+
+def serves_custom_resource(api: KubernetesApi) -> bool:
+    """Discovery and the resource itself appear moments apart."""
+    try:
+        served = api.get(f"/apis/{CUSTOM_GROUP}/v1")["resources"]
+        api.get(f"/apis/{CUSTOM_GROUP}/v1/{CUSTOM_PLURAL}")
+    except ApiError:
+        return False
+    return f"{CUSTOM_PLURAL}/scale" in {resource["name"] for resource in served}
+
+
+def test_every_actuation_of_a_policy_has_a_lever() -> None:
+    assert set(TARGETS) == {"Scale"}
+    assert Target.model_fields["actuation"].default in TARGETS
+
+
+def test_an_order_is_carried_out_and_repeating_it_writes_nothing(
+    target: KubernetesTarget, any_kind: ScalingPolicy
+) -> None:
+    before = settled(target, any_kind)
+    assert target.order(any_kind, 3, before).outcome is ActuationOutcome.ORDERED
+    after = settled(target, any_kind)
+    assert after.desired == 3
+    assert target.order(any_kind, 3, after).outcome is ActuationOutcome.UNCHANGED
+
+
+def test_zero_can_be_ordered_and_is_read_as_zero(target: KubernetesTarget, any_kind: ScalingPolicy) -> None:
+    target.order(any_kind, 0, settled(target, any_kind))
+    assert settled(target, any_kind).desired == 0
+
+
+def test_an_order_under_a_version_that_is_no_longer_newest_is_a_conflict_and_writes_nothing(
+    target: KubernetesTarget, any_kind: ScalingPolicy
+) -> None:
+    stale = settled(target, any_kind)
+    target.order(any_kind, 2, stale)
+    outcome = target.order(any_kind, 7, stale)
+    assert outcome.outcome is ActuationOutcome.CONFLICT
+    assert "409" in outcome.detail
+    assert settled(target, any_kind).desired == 2
+
+
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.RECOMMEND])
+def test_a_policy_that_does_not_enforce_never_writes_an_order(
+    target: KubernetesTarget, any_kind: ScalingPolicy, mode: Mode
+) -> None:
+    spec = any_kind.spec.model_copy(update={"mode": mode})
+    policy = any_kind.model_copy(update={"spec": spec})
+    before = settled(target, policy)
+    assert target.order(policy, 5, before).outcome.value in ("observed", "recommended")
+    assert seen(target, policy).desired == before.desired
+
+
+def test_a_target_that_was_deleted_since_it_was_read_is_not_found(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    policy = a_policy(namespace)
+    before = settled(target, policy)
+    api.delete(f"/apis/apps/v1/namespaces/{namespace}/deployments/chat")
+    with pytest.raises(TargetNotFound, match="404"):
+        target.order(policy, 2, before)
+
+
+def test_an_order_that_the_targets_own_rules_refuse_is_permanent(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_model_server(api, namespace)
+    policy = a_policy(namespace, kind=f"{CUSTOM_GROUP}/v1/ModelServer")
+    with pytest.raises(OrderRejected, match="replicas may not be 13"):
+        target.order(policy, 13, settled(target, policy))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("apps/v1/DaemonSet", "has no scale subresource; those with one are: Deployment, ReplicaSet, StatefulSet"),
+        ("apps/v1/Deploymint", "is not served"),
+        ("nowhere.example.com/v1/Thing", "404"),
+        ("v1/Pod", "need an apiVersion with a group"),
+    ],
+)
+def test_a_kind_that_cannot_be_scaled_says_why(target: KubernetesTarget, namespace: str, kind: str, said: str) -> None:
+    policy = a_policy(namespace, kind=kind)
+    assert target.observe([policy], datetime.now(UTC)) == {}
+    assert said in target.problems()[policy.endpoint]
+
+
+def test_missing_rights_are_said_and_name_rbac(cluster: Cluster, api: KubernetesApi, namespace: str) -> None:
+    make_deployment(api, namespace)
+    policy, nobody = a_policy(namespace), target_as(cluster, "nobody")
+    assert nobody.observe([policy], datetime.now(UTC)) == {}
+    assert "RBAC" in nobody.problems()[policy.endpoint]
+    with pytest.raises(Forbidden):
+        nobody.order(policy, 2, ReplicaState(ready=1, desired=1, version="1"))
+
+
+# Faults of the API server
+
+
+def scale_of(api: KubernetesApi, namespace: str) -> int:
+    return int(api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/chat")["spec"]["replicas"])
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_refused_write_is_not_repeated_by_itself_and_the_next_turn_succeeds(
+    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str, status: int
+) -> None:
+    target, proxy = proxied
+    make_deployment(api, namespace)
+    policy = a_policy(namespace)
+    proxy.strike(Fault(method="PUT", status=status, headers={"Retry-After": "1"}, times=1))
+    assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.FAILED
+    assert len(proxy.requests("PUT")) == 1
+    assert scale_of(api, namespace) == 1
+    assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.ORDERED
+    assert scale_of(api, namespace) == 4
+
+
+def test_a_conflict_answer_is_reported_and_the_next_turn_succeeds(
+    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str
+) -> None:
+    target, proxy = proxied
+    make_deployment(api, namespace)
+    policy = a_policy(namespace)
+    proxy.strike(Fault(method="PUT", status=409, times=1))
+    assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.CONFLICT
+    assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.ORDERED
+    assert scale_of(api, namespace) == 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(method="PUT", lose_answer=True, times=1), Fault(method="PUT", delay_seconds=1.5, times=1)],
+    ids=["connection cut after the write", "answer later than the time-out"],
+)
+def test_a_write_whose_answer_is_lost_is_not_done_twice(
+    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str, fault: Fault
+) -> None:
+    target, proxy = proxied
+    make_deployment(api, namespace)
+    policy = a_policy(namespace)
+    proxy.strike(fault)
+    assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.FAILED
+    wait_until(lambda: scale_of(api, namespace) == 4, timeout_seconds=10, what="the write has happened after all")
+    assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.UNCHANGED
+    assert len(proxy.requests("PUT")) == 1
+
+
+def test_reads_are_tried_again_for_a_moment(
+    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str
+) -> None:
+    target, proxy = proxied
+    make_deployment(api, namespace)
+    proxy.strike(Fault(method="GET", path_contains="/scale", status=429, headers={"Retry-After": "1"}, times=1))
+    proxy.strike(Fault(method="GET", path_contains="/pods", status=500, times=2))
+    assert seen(target, a_policy(namespace)).desired == 1
+
+
+def test_a_server_that_asks_for_a_long_pause_is_left_alone_for_this_turn(
+    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str
+) -> None:
+    target, proxy = proxied
+    make_deployment(api, namespace)
+    policy = a_policy(namespace)
+    proxy.strike(Fault(method="GET", path_contains="/scale", status=429, headers={"Retry-After": "60"}))
+    assert target.observe([policy], datetime.now(UTC)) == {}
+    assert "429" in target.problems()[policy.endpoint]
+    assert len(proxy.requests("GET", "/scale")) == 1
+
+
+def test_a_silent_server_costs_one_time_out_for_all_targets_together(
+    proxied: tuple[KubernetesTarget, FaultyProxy], namespace: str
+) -> None:
+    target, proxy = proxied
+    proxy.strike(Fault(delay_seconds=3.0))
+    policies = [a_policy(namespace, name=f"chat-{number}") for number in range(40)]
+    began = datetime.now(UTC)
+    with pytest.raises(ClusterUnavailable):
+        target.observe(policies, datetime.now(UTC))
+    assert datetime.now(UTC) - began < timedelta(seconds=5)  # 40 targets at 1 s each, 8 at a time, would be 5 s
+
+
+def test_pods_come_in_pages(
+    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, proxy = proxied
+    monkeypatch.setattr("scaler.adapters.kubernetes.client.PODS_PER_PAGE", 2)
+    make_deployment(api, namespace, replicas=5, gpus=0)
+    wait_for_state(target, a_policy(namespace), lambda state: len(state.starting) == 5, "five pods exist")
+    assert any("continue=" in one.path for one in proxy.requests("GET", "/pods"))
+
+
+def test_a_restart_of_the_api_server_loses_and_doubles_no_order(
+    cluster: Cluster, target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    policy = a_policy(namespace)
+    assert target.order(policy, 2, settled(target, policy)).outcome is ActuationOutcome.ORDERED
+    before = settled(target, policy)
+    cluster.stop_api_server()
+    assert target.order(policy, 5, before).outcome is ActuationOutcome.FAILED
+    with pytest.raises(ClusterUnavailable):
+        target.observe([policy], datetime.now(UTC))
+    cluster.start_api_server()
+    after = settled(target, policy)
+    assert after.desired == 2
+    assert target.order(policy, 5, after).outcome is ActuationOutcome.ORDERED
+    assert target.order(policy, 5, settled(target, policy)).outcome is ActuationOutcome.UNCHANGED
+
+
+# Events
+
+
+def events_of(api: KubernetesApi, namespace: str) -> list[dict]:
+    selector = "involvedObject.name=chat,involvedObject.kind=Deployment"
+    found = api.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=selector)["items"]
+    return [event for event in found if event["source"].get("component") == "headstart"]
+
+
+def test_a_decision_shows_on_its_target(target: KubernetesTarget, api: KubernetesApi, namespace: str) -> None:
+    make_deployment(api, namespace)
+    policy = a_policy(namespace)
+    seen(target, policy)
+    target.announce(policy, a_decision(policy, final=3, at=datetime.now(UTC)))
+    uid = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/chat")["metadata"]["uid"]
+    (event,) = events_of(api, namespace)
+    assert event["involvedObject"]["uid"] == uid
+    assert event["reason"] == "ReactiveFloor"
+    assert "1 -> 3 replicas" in event["message"]
+
+
+def test_the_same_news_again_is_folded_into_one_event(
+    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str
+) -> None:
+    target, proxy = proxied
+    make_deployment(api, namespace)
+    policy, start = a_policy(namespace), datetime.now(UTC)
+    for turn in range(81):  # 20 minutes of turns
+        target.announce(policy, a_decision(policy, final=3, at=start + timedelta(seconds=15 * turn)))
+    (event,) = events_of(api, namespace)
+    assert event["count"] == 81
+    assert len(proxy.requests("POST", "/events")) + len(proxy.requests("PATCH", "/events")) == 3
+
+
+def test_an_event_that_the_server_dropped_is_made_anew(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    policy, start = a_policy(namespace), datetime.now(UTC)
+    target.announce(policy, a_decision(policy, final=3, at=start))
+    (event,) = events_of(api, namespace)
+    api.delete(f"/api/v1/namespaces/{namespace}/events/{event['metadata']['name']}")
+    target.announce(policy, a_decision(policy, final=4, at=start + timedelta(minutes=1)))
+    (event,) = events_of(api, namespace)
+    assert "1 -> 4 replicas" in event["message"]
+
+
+def test_an_observing_policy_leaves_no_event_and_a_failed_event_costs_nothing(
+    cluster: Cluster, target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    quiet = a_policy(namespace, mode=Mode.OBSERVE)
+    target.announce(quiet, a_decision(quiet, final=3, at=datetime.now(UTC)))
+    loud = a_policy(namespace)
+    target_as(cluster, "nobody").announce(loud, a_decision(loud, final=3, at=datetime.now(UTC)))
+    assert events_of(api, namespace) == []

@@ -1,0 +1,90 @@
+"""Workloads for the tests: pods that ask for GPUs, behind a Deployment, a StatefulSet or a custom resource."""
+
+from typing import Any
+
+CUSTOM_GROUP = "serving.example.com"
+CUSTOM_PLURAL = "modelservers"
+
+
+def deployment(name: str, replicas: int, *, gpus: int = 1) -> dict[str, Any]:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": _pod_template(name, gpus),
+        },
+    }
+
+
+def stateful_set(name: str, replicas: int, *, gpus: int = 1) -> dict[str, Any]:
+    spec = deployment(name, replicas, gpus=gpus)["spec"]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": name},
+        "spec": spec | {"serviceName": name, "podManagementPolicy": "Parallel"},
+    }
+
+
+def custom_resource_definition() -> dict[str, Any]:
+    """`ModelServer`, with a scale subresource and a rule of its own: replicas may not be 13."""
+    replicas = {"type": "integer", "minimum": 0}
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "properties": {"replicas": replicas},
+                "x-kubernetes-validations": [{"rule": "self.replicas != 13", "message": "replicas may not be 13"}],
+            },
+            "status": {
+                "type": "object",
+                "properties": {"replicas": {"type": "integer"}, "selector": {"type": "string"}},
+            },
+        },
+    }
+    scale = {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{CUSTOM_PLURAL}.{CUSTOM_GROUP}"},
+        "spec": {
+            "group": CUSTOM_GROUP,
+            "scope": "Namespaced",
+            "names": {"plural": CUSTOM_PLURAL, "singular": "modelserver", "kind": "ModelServer"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": schema},
+                    "subresources": {"status": {}, "scale": scale},
+                }
+            ],
+        },
+    }
+
+
+def model_server(name: str, replicas: int) -> dict[str, Any]:
+    return {
+        "apiVersion": f"{CUSTOM_GROUP}/v1",
+        "kind": "ModelServer",
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas},
+    }
+
+
+def _pod_template(name: str, gpus: int) -> dict[str, Any]:
+    resources = {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {}
+    container = {"name": "engine", "image": "engine:test", "resources": resources}
+    return {
+        "metadata": {"labels": {"app": name}},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
+    }
