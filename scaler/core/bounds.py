@@ -1,10 +1,10 @@
 """Which bounds hold now: the policy's own and those of the active overrides."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 
 from scaler.domain.policy import Override, ScalingPolicy
 
@@ -16,6 +16,19 @@ class ActiveBounds:
     min: int
     max: int
     names: tuple[str, ...] = ()
+
+
+def cron_problem(expression: str) -> str:
+    """Why the expression is no cron of five fields that ever comes due; "" when it is one."""
+    if len(expression.split()) != 5:
+        return f"{len(expression.split())} fields"
+    try:
+        next(CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC)))
+    except CronSimError as error:
+        return str(error)
+    except StopIteration:
+        return "it never comes due"
+    return ""
 
 
 def is_active(override: Override, now: datetime) -> bool:

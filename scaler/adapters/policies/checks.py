@@ -1,0 +1,85 @@
+"""What a policy's own model cannot know: names that stand elsewhere in the product."""
+
+from collections.abc import Collection
+
+from scaler.adapters.policies.documents import Document, FieldPath
+from scaler.adapters.policies.problems import nearest
+from scaler.adapters.prometheus.presets import PRESETS
+from scaler.core.bounds import cron_problem
+from scaler.domain.policy import ScalingPolicy
+
+
+def crosscheck(policy: ScalingPolicy, document: Document, methods: Collection[str] | None) -> list[str]:
+    """One sentence for each name that nothing answers to. `methods` None: forecast methods are not checked."""
+    return [
+        f"{document.place(path)}: {text}"
+        for path, text in (
+            *_method(policy, methods),
+            *_preset(policy),
+            *_thresholds(policy),
+            *_crons(policy),
+        )
+    ]
+
+
+def warnings_for(policy: ScalingPolicy) -> list[str]:
+    """What is allowed and probably not meant; one sentence each."""
+    spec = policy.spec
+    found = []
+    preset = PRESETS.get(spec.demand.preset)
+    to_zero = spec.scale_to_zero.enabled and spec.replicas.min == 0
+    if preset and to_zero and not spec.demand.query and not preset.seen_at_zero_replicas:
+        found.append(
+            f"spec.scaleToZero.enabled with spec.demand.preset {preset.name}: these metrics come from the replicas, so "
+            "demand is unknown at zero and the endpoint stays there; take demand from a gateway (preset istio, knative "
+            "or http, or spec.demand.query)"
+        )
+    return found
+
+
+def _method(policy: ScalingPolicy, methods: Collection[str] | None) -> list[tuple[FieldPath, str]]:
+    name = policy.spec.forecast.method
+    if methods is None or name == "auto" or name in methods:
+        return []
+    return [(("spec", "forecast", "method"), f"found {name}, need auto or a method; {nearest(name, methods)}")]
+
+
+def _preset(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    demand = policy.spec.demand
+    preset = PRESETS.get(demand.preset)
+    if preset is None:
+        text = f"found {demand.preset}, need one of {', '.join(sorted(PRESETS))}"
+        return [(("spec", "demand", "preset"), text)]
+    if not demand.query and demand.unit.value not in preset.demand:
+        text = (
+            f"found {demand.unit}, preset {preset.name} gives {', '.join(sorted(preset.demand))}; need one of these, "
+            "or spec.demand.query"
+        )
+        return [(("spec", "demand", "unit"), text)]
+    if policy.spec.slo.latency is not None and not preset.latency:
+        text = f"preset {preset.name} has no latency signal; remove it or take another preset"
+        return [(("spec", "slo", "latency"), text)]
+    return []
+
+
+def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    preset = PRESETS.get(policy.spec.demand.preset)
+    if preset is None:
+        return []
+    found: list[tuple[FieldPath, str]] = []
+    for index, threshold in enumerate(policy.spec.reactive.thresholds):
+        if threshold.signal not in preset.per_replica:
+            known = ", ".join(sorted(preset.per_replica)) or "no such signal"
+            text = f"found {threshold.signal}, preset {preset.name} has {known}"
+            found.append((("spec", "reactive", "thresholds", index, "signal"), text))
+    return found
+
+
+def _crons(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    found: list[tuple[FieldPath, str]] = []
+    for index, override in enumerate(policy.spec.overrides):
+        problem = cron_problem(override.cron) if override.cron else ""
+        if problem:
+            text = f'found {override.cron}, need five cron fields such as "0 7 * * 1-5": {problem}'
+            found.append((("spec", "overrides", index, "cron"), text))
+    return found

@@ -1,0 +1,133 @@
+"""What is wrong with a document, one sentence a problem: place, value found, what is allowed."""
+
+import difflib
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from scaler.adapters.policies.documents import Document, FieldPath, dotted, shown
+from scaler.domain.policy import PLANNED_FIELDS, ScalingPolicy
+
+PLANNED_VALUES: Mapping[str, tuple[str, ...]] = {
+    "spec.workload": ("Streaming", "Batch"),
+    "spec.target.actuation": ("HPAFloor", "KEDA", "KnativeMinScale", "KServeMinReplicas"),
+}
+"""Documented values that this release refuses with those words."""
+_TIME = "a time with a zone such as 2026-12-01T08:00:00Z"
+_NEEDS: Mapping[str, str] = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "string_pattern_mismatch": "lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit",
+    "timezone_aware": _TIME,
+    "datetime_type": _TIME,
+    "datetime_parsing": _TIME,
+    "datetime_from_date_parsing": _TIME,
+    "datetime_object_invalid": _TIME,
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dict_type": "a mapping",
+    "tuple_type": "a list",
+}
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "greater_than": (">", "gt"),
+    "greater_than_equal": (">=", "ge"),
+    "less_than": ("<", "lt"),
+    "less_than_equal": ("<=", "le"),
+}
+
+
+def describe(error: ValidationError, document: Document) -> list[str]:
+    """One sentence for each field that is wrong, in the order of the document's own fields."""
+    by_path: dict[FieldPath, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        by_path.setdefault(_path(detail, document.body), []).append(detail)
+    return [_sentence(document, path, details) for path, details in by_path.items()]
+
+
+def _path(detail: ErrorDetails, body: Any) -> FieldPath:
+    """The error's place in the document: pydantic's own marks for the members of a union are left out."""
+    path: list[str | int] = []
+    for part in detail["loc"]:
+        inside = (isinstance(body, dict) and part in body) or (isinstance(body, list) and isinstance(part, int))
+        if inside:
+            body = body[part]
+            path.append(part)
+    if detail["type"] == "missing":
+        path.append(detail["loc"][-1])
+    return tuple(path)
+
+
+def _sentence(document: Document, path: FieldPath, details: list[ErrorDetails]) -> str:
+    place = document.place(path)
+    first = details[0]
+    if first["type"] == "extra_forbidden":
+        return f"{place}: {_unknown(path)}"
+    planned = PLANNED_VALUES.get(dotted(path), ())
+    if first["input"] in planned:
+        return f"{place}: {shown(first['input'])} is not implemented yet; need {_need(first)}"
+    if first["type"] == "missing":
+        return f"{place}: missing; need a value"
+    if first["type"] == "value_error" and isinstance(first["input"], (dict, BaseModel)):
+        return f"{place}: {first['ctx']['error']}"
+    needs = " or ".join(dict.fromkeys(_need(detail) for detail in details))
+    return f"{place}: found {shown(first['input'])}, need {needs}"
+
+
+def _need(detail: ErrorDetails) -> str:
+    kind = detail["type"]
+    context: Mapping[str, Any] = detail.get("ctx", {})
+    if kind in _BOUNDS:
+        sign, key = _BOUNDS[kind]
+        bound = context[key]
+        if not isinstance(bound, (int, float)):  # the one bound of durations; pydantic gives it as text
+            return f"a duration {sign} 0s"
+        text = f"{bound:g}"
+        return f"{sign} {text}" + (" (a fraction, not percent)" if bound == 1 and sign[0] == "<" else "")
+    if kind in ("literal_error", "enum"):
+        return f"one of {str(context['expected']).replace(chr(39), '').replace(' or ', ', ')}"
+    if kind == "value_error":
+        return str(context["error"]).removeprefix("need ")
+    return _NEEDS.get(kind, detail["msg"])
+
+
+def _unknown(path: FieldPath) -> str:
+    if dotted(path) in PLANNED_FIELDS:
+        return "not implemented yet: this release would not act on it; remove it"
+    known = _fields_at(path[:-1])
+    return f"unknown field; {nearest(str(path[-1]), known)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean minIdle?`, or what is known when nothing is near."""
+    names = sorted(known)
+    folded = {one.lower().replace("_", ""): one for one in names}
+    close = difflib.get_close_matches(name.lower().replace("_", ""), folded, n=1, cutoff=0.6)
+    return f"did you mean {folded[close[0]]}?" if close else f"known here: {', '.join(names)}"
+
+
+def _fields_at(path: FieldPath) -> list[str]:
+    """The document's names of the fields of the model that stands at `path`."""
+    model: type[BaseModel] | None = ScalingPolicy
+    for part in path:
+        if isinstance(part, int) or model is None:
+            continue
+        by_alias = {field.alias or name: field for name, field in model.model_fields.items()}
+        model = _model_in(by_alias[part].annotation) if part in by_alias else None
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner: Callable[[Any], tuple[Any, ...]] = typing.get_args
+    return next((found for part in inner(annotation) if (found := _model_in(part))), None)

@@ -1,0 +1,1 @@
+"""Demand history and live signals from Prometheus and what speaks its query language."""

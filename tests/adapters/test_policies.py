@@ -1,0 +1,299 @@
+"""A policy document is read whole, or refused with a sentence for each thing that is wrong."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from forecaster.methods.registry import METHODS as KNOWN_METHODS
+from scaler.adapters.policies import PolicyFiles, load_policies, load_policy, policy_schema, schema_text, warnings_for
+from scaler.adapters.prometheus.presets import PRESETS
+from scaler.domain.policy import ScalingPolicy
+from scaler.errors import PolicyError
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ("chat-7b.yaml", "embeddings.yaml", "image-sd.yaml")
+METHODS = ("persistence", "profile", "seasonal_naive_day")
+HEAD = "apiVersion: headstart.dev/v1alpha1\nkind: InferenceScalingPolicy\nmetadata: {name: chat, namespace: prod}\n"
+
+MALFORMED = {
+    # label: (what follows the head, what the one line must name)
+    "bounds crossed": ("spec:\n  replicas: {min: 5, max: 3}\n", ("line 5", "spec.replicas", "min = 5", "<= max = 3")),
+    "negative count": ("spec:\n  replicas:\n    min: -1\n", ("line 6", "spec.replicas.min", "found -1", ">= 0")),
+    "not whole": ("spec:\n  replicas: {max: 2.5}\n", ("spec.replicas.max", "found 2.5", "a whole number")),
+    "unknown field": ("spec:\n  scaleToZero: {minIdel: 5m}\n", ("spec.scaleToZero.minIdel", "did you mean minIdle?")),
+    "snake case": ("spec:\n  capacity: {per_replica: 2}\n", ("spec.capacity.per_replica", "did you mean perReplica?")),
+    "unknown, nothing near": ("spec:\n  slo: {colour: red}\n", ("spec.slo.colour", "known here", "objective")),
+    "percent for a fraction": ("spec:\n  slo: {objective: 99}\n", ("spec.slo.objective", "found 99", "not percent")),
+    "bad duration": ("spec:\n  startup: {expected: 150}\n", ("spec.startup.expected", "found 150", "such as 30s")),
+    "zero duration": ("spec:\n  startup: {expected: 0s}\n", ("spec.startup.expected", "found 0s", "duration > 0s")),
+    "unknown mode": ("spec:\n  mode: enforce\n", ("spec.mode", "found enforce", "Observe, Recommend, Enforce")),
+    "planned workload": ("spec:\n  workload: Batch\n", ("spec.workload", "Batch is not implemented yet", "Online")),
+    "planned actuation": (
+        "spec:\n  target: {actuation: KEDA}\n",
+        ("spec.target.actuation", "KEDA is not implemented yet", "Scale"),
+    ),
+    "planned budget": ("spec:\n  budget: {priority: 100}\n", ("line 5", "spec.budget", "not implemented yet")),
+    "planned rollout": ("spec:\n  rollout: {}\n", ("spec.rollout", "not implemented yet")),
+    "unknown workload": ("spec:\n  workload: Weekly\n", ("spec.workload", "found Weekly", "Online")),
+    "wrong risk": ("spec:\n  forecast: {risk: high}\n", ("spec.forecast.risk", "found high", "auto", "a number")),
+    "risk out of range": ("spec:\n  forecast: {risk: 1.5}\n", ("spec.forecast.risk", "found 1.5", "auto", "< 1")),
+    "unknown method": ("spec:\n  forecast: {method: profil}\n", ("spec.forecast.method", "profil", "mean profile?")),
+    "unknown preset": ("spec:\n  demand: {preset: vlm}\n", ("spec.demand.preset", "found vlm", "vllm")),
+    "unit without signal": (
+        "spec:\n  demand: {preset: istio, unit: tokens}\n",
+        ("spec.demand.unit", "tokens", "istio gives requests"),
+    ),
+    "unknown threshold signal": (
+        "spec:\n  demand: {preset: vllm}\n  reactive:\n    thresholds:\n      - {signal: queue, above: 5}\n",
+        ("line 8", "spec.reactive.thresholds[0].signal", "found queue", "queue_depth"),
+    ),
+    "latency without signal": (
+        "spec:\n  demand: {preset: triton}\n  slo: {latency: {below: 2s}}\n",
+        ("spec.slo.latency", "triton has no latency"),
+    ),
+    "bad cron": (
+        'spec:\n  overrides:\n    - {name: a, cron: "0 25 * * *", duration: 1h, min: 1}\n',
+        ("spec.overrides[0].cron", "0 25 * * *", "five cron fields"),
+    ),
+    "time without zone": (
+        "spec:\n  overrides:\n    - {name: a, start: 2026-12-01T08:00:00, end: 2026-12-02T08:00:00Z, min: 1}\n",
+        ("spec.overrides[0].start", "found 2026-12-01T08:00:00", "with a zone"),
+    ),
+    "override without bound": (
+        "spec:\n  overrides:\n    - {name: a, cron: 0 7 * * *, duration: 1h}\n",
+        ("spec.overrides[0]", "need min or max"),
+    ),
+    "missing in a list": (
+        "spec:\n  reactive: {thresholds: [{signal: queue_depth}]}\n",
+        ("spec.reactive.thresholds[0].above", "missing"),
+    ),
+    "unknown zone": (
+        "spec:\n  forecast: {calendar: {timezone: Berlin}}\n",
+        ("spec.forecast.calendar.timezone", "found Berlin", "IANA"),
+    ),
+    "text for a mapping": ("spec:\n  replicas: three\n", ("spec.replicas", "found three", "a mapping")),
+    "list for a mapping": ("spec: []\n", ("line 4", "spec", "found a list", "a mapping")),
+    "key twice": ("spec:\n  mode: Observe\n  mode: Enforce\n", ("line 6", "spec.mode", "twice", "line 5")),
+    "not YAML": ("spec: {mode: Observe\n", ("line 5", "not YAML")),
+    "tab": ("spec:\n\tmode: Observe\n", ("line 5", "not YAML")),
+    "holds itself": ("spec: &a\n  target: *a\n", ("holds itself",)),
+    "wrong type of truth": ("spec:\n  safety: {paused: perhaps}\n", ("spec.safety.paused", "perhaps", "true or false")),
+    "not finite": ("spec:\n  capacity: {perReplica: .inf}\n", ("spec.capacity.perReplica", "inf", "finite")),
+    "nothing given": ("spec:\n  replicas:\n    max:\n", ("spec.replicas.max", "found nothing", "whole number")),
+}
+WHOLE = {
+    # label: (whole file, what the one line must name)
+    "empty file": ("", ("no policy found",)),
+    "only a comment": ("# nothing\n", ("no policy found",)),
+    "another kind": ("apiVersion: apps/v1\nkind: Deployment\n", ("line 2", "kind", "Deployment", "InferenceScaling")),
+    "a list": ("- 1\n- 2\n", ("line 1", "a list of 2", "a mapping")),
+    "no name": (HEAD.replace("name: chat, ", ""), ("metadata.name", "missing")),
+    "bad name": (HEAD.replace("chat", "Chat_7B"), ("metadata.name", "Chat_7B", "lower-case")),
+    "wrong version": (HEAD.replace("v1alpha1", "v2"), ("apiVersion", "headstart.dev/v2", "headstart.dev/v1alpha1")),
+    "no version": (HEAD.split("\n", 1)[1], ("apiVersion", "missing")),
+    "the same endpoint twice": (f"{HEAD}---\n{HEAD}", ("prod/chat", "stands twice")),
+}
+CASES = {label: (HEAD + text, named) for label, (text, named) in MALFORMED.items()} | WHOLE
+
+
+def a_file(folder: Path, text: str, name: str = "chat.yaml") -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_a_malformed_policy_gets_one_line_naming_file_field_value_and_what_is_allowed(
+    label: str, tmp_path: Path
+) -> None:
+    text, named = CASES[label]
+    path = a_file(tmp_path, text)
+    with pytest.raises(PolicyError) as refused:
+        load_policies([path], METHODS)
+    message = str(refused.value)
+    assert message.startswith(str(path))
+    assert len(message.splitlines()) == 1, message
+    assert [part for part in named if part not in message] == [], message
+    assert not re.search(r"pydantic|value_error|input_value|Value error", message)
+
+
+def test_every_problem_of_every_file_has_its_own_line(tmp_path: Path) -> None:
+    a_file(tmp_path, HEAD + "spec:\n  replicas: {min: -1}\n  slo: {objective: 99}\n  colour: red\n", "a.yaml")
+    a_file(tmp_path, "kind: Pod\n", "b.yaml")
+    with pytest.raises(PolicyError) as refused:
+        load_policies(tmp_path, METHODS)
+    lines = str(refused.value).splitlines()
+    assert [re.sub(r".*/(\w\.yaml).*?: ([\w.]+): .*", r"\1 \2", line) for line in lines] == [
+        "a.yaml spec.slo.objective",
+        "a.yaml spec.replicas.min",
+        "a.yaml spec.colour",
+        "b.yaml kind",
+    ]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_example_policies_are_valid_and_raise_no_warning(name: str) -> None:
+    policy = load_policy(ROOT / "policies" / name, KNOWN_METHODS)
+    assert policy.metadata.name == name.removesuffix(".yaml")
+    assert warnings_for(policy) == []
+
+
+def test_the_policies_folder_holds_the_examples_and_not_the_defaults() -> None:
+    names = {policy.metadata.name for policy in load_policies(ROOT / "policies")}
+    assert names >= {name.removesuffix(".yaml") for name in EXAMPLES}
+    assert "defaults" not in names
+
+
+def test_the_defaults_file_equals_the_models_defaults_and_names_every_field() -> None:
+    path = ROOT / "policies" / "defaults.yaml"
+    defaults = ScalingPolicy.model_validate({"metadata": {"name": "defaults"}})
+    assert load_policy(path, METHODS) == defaults
+    assert field_paths(yaml.safe_load(path.read_text())) == field_paths(defaults.document())
+
+
+def field_paths(value: object, path: str = "") -> set[str]:
+    if not isinstance(value, dict) or not value:
+        return {path}
+    return set().union(*(field_paths(inner, f"{path}.{key}") for key, inner in value.items()))
+
+
+def test_every_field_of_the_defaults_file_stands_there_with_a_comment_or_a_plain_name() -> None:
+    """The documentation of a field is the comment beside it; only these say all by their names."""
+    plain = {"apiVersion", "kind", "metadata", "spec", "horizon", "refit", "min", "max", "calendar", "utilization"}
+    plain |= {
+        "window",
+        "maxForecastAge",
+        "minIdle",
+        "policies",
+        "panic",
+        "scaleUp",
+        "scaleDown",
+        "replicas",
+        "forecast",
+    }
+    plain |= {"scaleToZero", "safety", "stabilizationWindow", "expected", "select", "enabled"}
+    for line in (ROOT / "policies" / "defaults.yaml").read_text().splitlines():
+        key = re.match(r"\s*(\w+):", line)
+        if key and "#" not in line:
+            assert key[1] in plain, line
+
+
+def test_the_checked_in_schema_is_the_models() -> None:
+    assert (ROOT / "deploy" / "policy.schema.json").read_text() == schema_text()
+
+
+def test_the_schema_names_fields_as_documents_do_and_refuses_others() -> None:
+    schema = policy_schema()
+    assert schema["required"] == ["apiVersion", "kind", "metadata"]
+    text = json.dumps(schema)
+    assert '"costPerReplicaHour"' in text
+    assert '"cost_per_replica_hour"' not in text
+    assert all(
+        part.get("additionalProperties") is False for part in schema["$defs"].values() if part.get("type") == "object"
+    )
+
+
+def test_a_config_map_a_list_and_plain_documents_hold_policies(tmp_path: Path) -> None:
+    a_file(
+        tmp_path,
+        yaml.safe_dump_all(
+            [
+                {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "metadata": {"name": "policies"},
+                    "data": {"chat.yaml": HEAD, "notes.txt": "not: [read"},
+                },
+                {"kind": "List", "items": [yaml.safe_load(HEAD.replace("chat", "image"))]},
+                {"kind": "PolicyTest", "metadata": {"name": "t"}},
+                yaml.safe_load(HEAD.replace("chat", "embed")),
+            ]
+        ),
+    )
+    assert [policy.metadata.name for policy in load_policies(tmp_path)] == ["chat", "image", "embed"]
+
+
+def test_a_problem_inside_a_config_map_names_its_key_and_line(tmp_path: Path) -> None:
+    config_map = {"kind": "ConfigMap", "data": {"chat.yaml": HEAD + "spec:\n  mode: Off\n"}}
+    path = a_file(tmp_path, yaml.safe_dump(config_map))
+    with pytest.raises(PolicyError, match=re.escape("[data.chat.yaml] line 5: spec.mode: found Off")):
+        load_policy(path)
+
+
+def test_what_kubernetes_writes_into_a_resource_is_no_part_of_the_policy(tmp_path: Path) -> None:
+    body = yaml.safe_load(HEAD) | {"status": {"ready": 3}}
+    body["metadata"] |= {"labels": {"team": "ml"}, "uid": "1", "resourceVersion": "7", "generation": 2}
+    assert load_policy(a_file(tmp_path, yaml.safe_dump(body))).metadata.name == "chat"
+
+
+def test_no_is_a_country_and_not_false(tmp_path: Path) -> None:
+    policy = load_policy(a_file(tmp_path, HEAD + "spec:\n  forecast: {calendar: {holidays: NO}}\n"))
+    assert policy.spec.forecast.calendar.holidays == "NO"
+
+
+def test_what_a_policy_writes_out_it_reads_back(tmp_path: Path) -> None:
+    for policy in load_policies(ROOT / "policies"):
+        assert load_policy(a_file(tmp_path, yaml.safe_dump(policy.document()))) == policy
+
+
+def test_engine_metrics_with_scale_to_zero_are_allowed_with_a_warning(tmp_path: Path) -> None:
+    text = HEAD + "spec:\n  demand: {preset: vllm}\n  scaleToZero: {enabled: true}\n"
+    (warning,) = warnings_for(load_policy(a_file(tmp_path, text)))
+    assert "unknown at zero" in warning
+
+
+def test_an_absent_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="nowhere: no such file or folder"):
+        load_policies(tmp_path / "nowhere")
+
+
+def test_a_policy_that_becomes_invalid_keeps_its_last_good_version_and_is_reported(tmp_path: Path) -> None:
+    path = a_file(tmp_path, HEAD + "spec:\n  replicas: {max: 3}\n")
+    source = PolicyFiles([tmp_path], METHODS)
+    (first,) = source.load()
+    path.write_text(HEAD + "spec:\n  replicas: {max: none}\n")
+    assert source.load() == [first]
+    assert "spec.replicas.max: found none" in source.problems()[0]
+    path.write_text(HEAD + "spec:\n  replicas: {max: 7}\n")
+    (mended,) = source.load()
+    assert mended.spec.replicas.max == 7
+    assert source.problems() == ()
+
+
+def test_other_policies_of_a_file_change_while_one_of_them_is_invalid(tmp_path: Path) -> None:
+    other = HEAD.replace("chat", "image")
+    path = a_file(tmp_path, f"{HEAD}---\n{other}")
+    source = PolicyFiles([path])
+    source.load()
+    path.write_text(f"{HEAD}spec: {{mode: Off}}\n---\n{other}spec: {{mode: Enforce}}\n")
+    assert {policy.metadata.name: policy.spec.mode.value for policy in source.load()} == {
+        "chat": "Observe",
+        "image": "Enforce",
+    }
+
+
+def test_a_policy_whose_file_is_gone_is_gone(tmp_path: Path) -> None:
+    path = a_file(tmp_path, HEAD)
+    a_file(tmp_path, HEAD.replace("chat", "image"), "image.yaml")
+    source = PolicyFiles([tmp_path])
+    assert len(source.load()) == 2
+    path.unlink()
+    assert [policy.metadata.name for policy in source.load()] == ["image"]
+
+
+def test_a_set_without_any_valid_policy_is_an_error_not_an_empty_set(tmp_path: Path) -> None:
+    a_file(tmp_path, HEAD + "spec: {mode: Off}\n")
+    with pytest.raises(PolicyError, match=r"spec\.mode"):
+        PolicyFiles([tmp_path]).load()
+
+
+def test_every_preset_has_demand_in_requests_and_a_description() -> None:
+    for name, preset in PRESETS.items():
+        assert preset.name == name
+        assert preset.version >= 1
+        assert "requests" in preset.demand
+        assert preset.description
