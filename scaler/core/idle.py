@@ -1,7 +1,7 @@
 """The last replica: keep it, let it go, have it ready again before the next request?
 
-Decided anew each turn from the law of the next arrival (forecaster.arrivals) and one price: what a cold request is worth
-in replica-seconds. A backward recursion over the next hours weighs waiting, ordering, keeping and letting go. Two
+Decided anew each turn from the law of the next arrival (forecaster.arrivals) and one price: what a cold request is
+worth in replica-seconds. A backward recursion over the next hours weighs waiting, ordering, keeping and letting go. Two
 safeguards hold whatever the law says:
 
 clamp      the replica is kept for trust x C' seconds after the last request and not beyond C' / trust, so that each gap
@@ -9,27 +9,48 @@ clamp      the replica is kept for trust x C' seconds after the last request and
            NeurIPS 2018; with hold time tau in [trust C', C' / trust]: a gap X < tau costs X <= tau, one X >= tau costs
            tau + C'; both are within the bound). Example: C' = 600 s, trust 0.5: hold between 5 and 20 min, never more
            than three times what hindsight would pay.
-ledger     pre-warming is paid from a balance in replica-seconds that starts at C' and is capped at 5 C'; a pre-warm that
-           an arrival finds ready earns C' less its waiting time, any other costs its time. The balance is never
-           overdrawn, so pre-warming costs at most one cold request more than never pre-warming, over any length of time.
+ledger     pre-warming is paid from a balance in replica-seconds that starts at C' and is capped at 5 C'; a pre-warm
+           that an arrival finds ready earns C' less its waiting time, any other costs its time. The balance is never
+           overdrawn, so pre-warming costs at most one cold start more than never pre-warming, over any length of time.
 
 The functions are plain loops over arrays: the fast replay compiles these same functions.
 """
 
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from math import exp, log
 
 import numpy as np
 
-from forecaster.arrivals import LAST, ArrivalLaw, hazard_between, miss, observe, requests_per_burst
-from forecaster.series import FloatArray
+from forecaster.arrivals import (
+    LAST,
+    ArrivalLaw,
+    ArrivalPrior,
+    copy_law,
+    elapsed_at,
+    hazard_between,
+    miss,
+    new_law,
+    observe,
+    observe_steps,
+    refresh,
+    requests_per_burst,
+    watch,
+)
+from forecaster.series import DemandSeries, DemandUnit, FloatArray
+from scaler.domain.policy import ScalingPolicy
+from scaler.domain.replicas import ReplicaState
+from scaler.domain.snapshot import IdleAdvice
 
 GRID_SECONDS = np.array([0.0, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120, 240]) * 60.0
 PROBE_SECONDS = 60.0
 LEDGER_CAP = 5.0
 """The balance never exceeds this many cold requests: luck of long ago does not pay for today's errors."""
 
-BALANCE, ORDERED_AT, N_LEDGER = 0, 1, 2
-STARTUP, PRICE, TRUST, MIN_IDLE, PRE_WARM, TURN, N_TERMS = 0, 1, 2, 3, 4, 5, 6
+BALANCE, ORDERED_AT, STOOD = range(3)
+STARTUP, PRICE, TRUST, MIN_IDLE, PRE_WARM, TURN = range(6)
+N_TERMS = 6
+NO, YES, ASK = range(3)
 
 
 def mean_survival(survival_from: float, survival_to: float) -> float:
@@ -45,7 +66,7 @@ def soon_pays(law: ArrivalLaw, elapsed: float, cold_cost: float) -> bool:
 
 
 def weigh(law: ArrivalLaw, elapsed: float, startup: float, cold_cost: float) -> tuple[bool, bool]:
-    """(keep it if one stands, order one if none does), `elapsed` seconds after the last request, as expected cost has it.
+    """(keep it if one stands, order one if none does), `elapsed` seconds after the last request, by expected cost.
 
     Backward over GRID_SECONDS with S(u) the chance of no arrival in the next u seconds and A(u) its integral: Off, On =
     least expected cost from u on with none or one standing; an arrival ends the account, cold ones at `cold_cost`.
@@ -67,8 +88,6 @@ def weigh(law: ArrivalLaw, elapsed: float, startup: float, cold_cost: float) -> 
             idle[k] = idle[k - 1] + width * mean_survival(survival[k - 1], survival[k])
         ready_survival[k] = exp(-hazard - hazard_between(law, at, at + startup))
         ready_idle[k] = idle[k] + startup * mean_survival(survival[k], ready_survival[k])
-    off = 0.0
-    on = 0.0
     offs = np.zeros(n)
     ons = np.zeros(n)
     wait = order = 0.0
@@ -92,11 +111,6 @@ def weigh(law: ArrivalLaw, elapsed: float, startup: float, cold_cost: float) -> 
     return keep, order < wait
 
 
-def worth_keeping_on(law: ArrivalLaw, elapsed: float, startup: float, cold_cost: float) -> bool:
-    """The recursion's answer on keeping; the next minute alone often settles it."""
-    return soon_pays(law, elapsed, cold_cost) or weigh(law, elapsed, startup, cold_cost)[0]
-
-
 def price_of_cold(law: ArrivalLaw, terms: FloatArray) -> float:
     """C': replica-seconds that one cold start is worth, the price of one cold request times the requests it meets."""
     return float(terms[PRICE] * requests_per_burst(law))
@@ -104,52 +118,53 @@ def price_of_cold(law: ArrivalLaw, terms: FloatArray) -> float:
 
 def settle_arrival(law: ArrivalLaw, ledger: FloatArray, terms: FloatArray, when: float, requests: float) -> None:
     """Close an open pre-warm by the arrival at `when`, then learn the arrival."""
-    if not np.isnan(ledger[ORDERED_AT]):
+    if not np.isnan(ledger[ORDERED_AT]) and ledger[STOOD] > 0.0:
         spent = when - ledger[ORDERED_AT]
         cold_cost = price_of_cold(law, terms)
         earned = cold_cost if spent >= terms[STARTUP] else 0.0
         ledger[BALANCE] = min(ledger[BALANCE] + earned - spent, LEDGER_CAP * cold_cost)
-        ledger[ORDERED_AT] = np.nan
+    ledger[ORDERED_AT] = np.nan
     observe(law, when, requests)
 
 
-def let_go(ledger: FloatArray, when: float) -> None:
-    """Charge an open pre-warm that no arrival came to use."""
-    if not np.isnan(ledger[ORDERED_AT]):
+def close_pre_warm(ledger: FloatArray, when: float) -> None:
+    """Charge an open pre-warm that no arrival came to use; one that was not carried out and never stood is free."""
+    if not np.isnan(ledger[ORDERED_AT]) and ledger[STOOD] > 0.0:
         ledger[BALANCE] -= when - ledger[ORDERED_AT]
-        ledger[ORDERED_AT] = np.nan
+    ledger[ORDERED_AT] = np.nan
 
 
-def keep_standing(law: ArrivalLaw, ledger: FloatArray, terms: FloatArray, now: float) -> bool:
-    """Whether the one replica that stands (or starts) is kept over this turn."""
-    elapsed = now - law.marks[LAST]
+def unless_law(law: ArrivalLaw, ledger: FloatArray, terms: FloatArray, now: float, stands: bool) -> int:
+    """What the safeguards settle without asking the law: YES or NO to having one; ASK otherwise."""
+    elapsed = elapsed_at(law, now)
     cold_cost = price_of_cold(law, terms)
+    if not stands:
+        if np.isnan(ledger[BALANCE]):
+            ledger[BALANCE] = cold_cost
+        never = terms[PRE_WARM] == 0.0 or np.isnan(law.marks[LAST])
+        return NO if never or ledger[BALANCE] < terms[STARTUP] + terms[TURN] else ASK
     if not np.isnan(ledger[ORDERED_AT]):
         spent = now - ledger[ORDERED_AT]
         if spent + terms[TURN] > ledger[BALANCE]:
-            return False
-        return spent < terms[STARTUP] or worth_keeping_on(law, elapsed, terms[STARTUP], cold_cost)
+            return NO
+        return YES if spent < terms[STARTUP] else ASK
     if elapsed < terms[MIN_IDLE] or elapsed < terms[TRUST] * cold_cost:
-        return True
-    if elapsed * terms[TRUST] >= cold_cost:
-        return False
-    return worth_keeping_on(law, elapsed, terms[STARTUP], cold_cost)
+        return YES
+    return NO if elapsed * terms[TRUST] >= cold_cost else ASK
 
 
-def pre_warm_now(law: ArrivalLaw, ledger: FloatArray, terms: FloatArray, now: float) -> bool:
-    """Whether one is ordered although no request waits. It is, only if the balance covers the start."""
-    if terms[PRE_WARM] == 0.0 or np.isnan(law.marks[LAST]):
-        return False
+def wanted_by_law(law: ArrivalLaw, terms: FloatArray, now: float, stands: bool) -> bool:
+    """Whether expected cost is least with a replica: kept if one stands, ordered if none does."""
+    elapsed = elapsed_at(law, now)
     cold_cost = price_of_cold(law, terms)
-    if np.isnan(ledger[BALANCE]):
-        ledger[BALANCE] = cold_cost
-    if ledger[BALANCE] < terms[STARTUP] + 2.0 * terms[TURN]:
-        return False
-    elapsed = now - law.marks[LAST]
-    # Ordering a minute later saves a minute and loses the arrivals of the first ready minute: unless these pay, wait.
-    if not soon_pays(law, elapsed + terms[STARTUP], cold_cost):
-        return False
-    return weigh(law, elapsed, terms[STARTUP], cold_cost)[1]
+    refresh(law)
+    pays = soon_pays(law, elapsed if stands else elapsed + terms[STARTUP], cold_cost)
+    # A kept minute that pays by itself settles it. Ordering a minute later saves a minute and loses the arrivals of the
+    # first ready minute: unless these pay, wait. Only the rest needs the recursion.
+    if pays == stands:
+        return pays
+    keep, order = weigh(law, elapsed, terms[STARTUP], cold_cost)
+    return keep if stands else order
 
 
 def turn(
@@ -157,7 +172,8 @@ def turn(
 ) -> tuple[bool, bool]:
     """(keep, pre_warm) for the turn at `now`; `requests` arrived since the turn before (NaN: not seen).
 
-    Changes `law` and `ledger` in place. A request that arrived keeps or orders a replica whatever this says.
+    Changes `law` and `ledger` in place. A request that arrived keeps or orders a replica whatever this says. While
+    demand is not seen, what stands is kept and nothing is ordered.
     """
     if np.isnan(requests):
         miss(law)
@@ -165,13 +181,135 @@ def turn(
     if requests > 0.0:
         settle_arrival(law, ledger, terms, now - terms[TURN], requests)
         return True, False
+    return advise(law, ledger, terms, now, stands)
+
+
+def advise(law: ArrivalLaw, ledger: FloatArray, terms: FloatArray, now: float, stands: bool) -> tuple[bool, bool]:
+    """(keep, pre_warm) when no request came in this turn. Changes `ledger` in place."""
     if stands:
-        keep = keep_standing(law, ledger, terms, now)
-        if not keep:
-            let_go(ledger, now)
-        return keep, False
-    let_go(ledger, now)
-    order = pre_warm_now(law, ledger, terms, now)
-    if order:
+        ledger[STOOD] = 1.0
+    else:
+        close_pre_warm(ledger, now)
+    settled = unless_law(law, ledger, terms, now, stands)
+    wanted = settled == YES or (settled == ASK and wanted_by_law(law, terms, now, stands))
+    if stands:
+        if not wanted:
+            close_pre_warm(ledger, now)
+        return wanted, False
+    if wanted:
         ledger[ORDERED_AT] = now
-    return order, order
+        ledger[STOOD] = 0.0
+    return wanted, wanted
+
+
+# What the cycle calls.
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IdleState:
+    """What is remembered of one endpoint between turns: arrival law, pre-warm ledger, and how far demand was read.
+
+    A value: `advance` returns a new one. `law_arrays(state.law)`, `state.ledger` and `state.read_until` are all that a
+    store must keep for a restart to go on where it stopped.
+    """
+
+    law: ArrivalLaw
+    ledger: FloatArray
+    read_until: datetime | None = None
+
+
+def new_ledger() -> FloatArray:
+    """Balance not yet opened (it opens at C'), no pre-warm under way; shape (3,), see BALANCE, ORDERED_AT, STOOD."""
+    return np.array([np.nan, np.nan, 0.0])
+
+
+def new_state(startup: timedelta, prior: ArrivalPrior | None = None) -> IdleState:
+    """Nothing seen yet. `prior` is what a fleet taught (forecaster.arrivals.pooled_prior)."""
+    return IdleState(law=new_law(startup.total_seconds(), prior), ledger=new_ledger())
+
+
+def terms_of(policy: ScalingPolicy, startup: timedelta, turn_length: timedelta) -> FloatArray:
+    """The policy's terms as the array that the plain functions read: see STARTUP ... TURN.
+
+    C = coldRequestCost / costPerReplicaHour x 3600 replica-seconds. Example: 0.05 against 2.5 an hour: 72 s.
+    """
+    spec = policy.spec
+    terms = np.zeros(N_TERMS)
+    terms[STARTUP] = startup.total_seconds()
+    terms[PRICE] = spec.scale_to_zero.cold_request_cost / spec.target.cost_per_replica_hour * 3600.0
+    terms[TRUST] = spec.scale_to_zero.trust
+    terms[MIN_IDLE] = spec.scale_to_zero.min_idle.total_seconds()
+    terms[PRE_WARM] = float(spec.scale_to_zero.pre_warm)
+    terms[TURN] = turn_length.total_seconds()
+    return terms
+
+
+def requests_per_step(series: DemandSeries) -> FloatArray:
+    """Requests in each bin; for tokens and concurrency, which do not count requests, 1 in each bin with demand."""
+    counts = series.counts()
+    return counts if series.unit is DemandUnit.REQUESTS else np.where(np.isnan(counts), np.nan, np.sign(counts))
+
+
+def learn(state: IdleState, demand: DemandSeries) -> IdleState:
+    """The state after reading the bins of `demand` that were not read before. No advice, no ledger: for a past."""
+    fresh = demand if state.read_until is None else demand.since(state.read_until)
+    if len(fresh) == 0:
+        return state
+    law = copy_law(state.law)
+    observe_steps(law, fresh.start.timestamp(), fresh.step_seconds, requests_per_step(fresh))
+    return replace(state, law=law, read_until=fresh.end)
+
+
+def advance(
+    state: IdleState, recent: DemandSeries, terms: FloatArray, replicas: ReplicaState | None, now: datetime
+) -> tuple[IdleState, IdleAdvice]:
+    """The state after this turn, and the advice for it.
+
+    `recent` is demand on the control grid up to the last finished bin; bins already read are skipped, so it may
+    overlap. `replicas` None (the cluster did not answer): keep. Example, each turn: `state, advice = advance(state,
+    reading.recent, terms_of(policy, startup.mean, turn), replicas, now)`.
+    """
+    fresh = recent if state.read_until is None else recent.since(state.read_until)
+    law, ledger = copy_law(state.law), state.ledger.copy()
+    at = now.timestamp()
+    start, requests = fresh.start.timestamp(), requests_per_step(fresh)
+    if len(fresh):
+        watch(law, start)
+    for i in range(len(requests)):
+        if np.isnan(requests[i]):
+            miss(law)
+        elif requests[i] > 0.0:
+            settle_arrival(law, ledger, terms, start + i * fresh.step_seconds, float(requests[i]))
+    after = IdleState(law=law, ledger=ledger, read_until=fresh.end if len(fresh) else state.read_until)
+    if replicas is None or len(requests) == 0 or np.isnan(requests[-1]):
+        return after, _advice(law, True, False, "demand or replicas were not seen this turn")
+    if requests[-1] > 0.0:
+        return after, _advice(law, True, False, "requests are coming in")
+    stands = replicas.ready + len(replicas.starting) > 0
+    keep, order = advise(law, ledger, terms, at, stands)
+    return after, _advice(law, keep, order, explain(law, ledger, terms, at, stands))
+
+
+def _advice(law: ArrivalLaw, keep: bool, order: bool, reason: str) -> IdleAdvice:
+    last = float(law.marks[LAST])
+    when = None if np.isnan(last) else datetime.fromtimestamp(last, UTC)
+    return IdleAdvice(last_arrival=when, keep=keep, pre_warm=order, reason=reason)
+
+
+def explain(law: ArrivalLaw, ledger: FloatArray, terms: FloatArray, now: float, stands: bool) -> str:
+    """Why, in words, with the numbers that decided."""
+    elapsed = elapsed_at(law, now)
+    if np.isnan(elapsed):
+        return "no demand was ever seen"
+    cold_cost, trust = price_of_cold(law, terms), terms[TRUST]
+    refresh(law)
+    soon = 1.0 - exp(-hazard_between(law, elapsed, elapsed + terms[STARTUP]))
+    chance = f"a request comes within the start-up time with probability {soon:.2f}"
+    if not np.isnan(ledger[ORDERED_AT]):
+        return f"ordered ahead of the predicted next request: {chance}, balance {ledger[BALANCE]:.0f} replica-seconds"
+    hold = f"idle for {elapsed:.0f} s, a cold start is worth {cold_cost:.0f} s"
+    if stands and elapsed < max(terms[MIN_IDLE], trust * cold_cost):
+        return f"{hold}: held at least {max(terms[MIN_IDLE], trust * cold_cost):.0f} s"
+    if stands and elapsed * trust >= cold_cost:
+        return f"{hold}: not held beyond {cold_cost / trust:.0f} s"
+    return f"{hold}; {chance}"

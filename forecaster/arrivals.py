@@ -1,0 +1,332 @@
+"""When does the next request come? The arrival law of one sparse endpoint, learned one arrival at a time.
+
+A Markov renewal process with a daily season: the hazard of the next arrival depends on the time since the last one,
+on how long the gap before that was (bursts and pauses differ), and, outside sessions, on the half hour of the day. A
+timer (a job that comes every N minutes) adds an atom at its period. Little data is shrunk: an endpoint's class hazards
+towards its own pooled hazard, that towards a prior (`default_prior`, or `pooled_prior` of a fleet), with weights in
+events.
+
+The functions here are plain loops over the arrays of `ArrivalLaw`, so that a compiler for numerical Python can compile
+the same code that the cycle calls. Times are seconds since the epoch, UTC. Nothing reads a clock.
+
+Sources: hazards with Gamma-Poisson shrinkage are the posterior means of piecewise-constant hazards (Kalbfleisch and
+Prentice, The Statistical Analysis of Failure Time Data, ch. 3); hour-of-day factors as in Shahrad et al., ATC 2020.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from forecaster.errors import BadSeries
+from forecaster.series import FloatArray
+
+SESSION_GAP_SECONDS = 300.0
+"""A longer gap ends a session; the season counts session starts."""
+CLASS_LIMITS_SECONDS = (120.0, 900.0)
+N_CLASSES = 3
+HALF_HOUR_SECONDS = 1800.0
+N_HALF_HOURS = 48
+DAY_SECONDS = 86400.0
+LONGEST_GAP_SECONDS = 7 * DAY_SECONDS
+OWN_WEIGHT_EVENTS = 0.3
+"""Events that the prior hazard is worth per bin."""
+CLASS_WEIGHT_EVENTS = 1.0
+SEASON_WEIGHT_STARTS = 6.0
+
+LAST, GAP_CLASS, BLIND, N_GAPS, SESSIONS, SESSION_START, BURST_REQUESTS, BURST_WINDOW, WATCHED, STALE = range(10)
+N_MARKS = 10
+
+
+def gap_edges() -> FloatArray:
+    """Edges of the gap bins in seconds: 0, 30, +15 while 0.12 x edge <= 15, then x 1.12, up to 7 days."""
+    edges = [0.0, 30.0]
+    while edges[-1] < LONGEST_GAP_SECONDS:
+        edges.append(edges[-1] + max(15.0, 0.12 * edges[-1]))
+    edges[-1] = LONGEST_GAP_SECONDS
+    return np.array(edges)
+
+
+class ArrivalPrior(NamedTuple):
+    """What is believed of an endpoint before its first request.
+
+    `hazard` (n_bins,) per second; `class_ratio` (3, n_bins): hazard after a short, middling or long gap over the pooled
+    one; `season` (48,): factor by half hour of the UTC day, mean about 1.
+    """
+
+    hazard: FloatArray
+    class_ratio: FloatArray
+    season: FloatArray
+
+
+class ArrivalLaw(NamedTuple):
+    """The law's arrays; `observe` changes them in place, `copy_law` keeps an earlier state.
+
+    `exposure_seconds` and `events` are (1 + 3, n_bins): all gaps, then by class of the gap before. `season` is (2, 48):
+    session starts and idle seconds by half hour of the UTC day. Derived from these: `cumulative` (3, n_bins + 1), the
+    integrated hazard at the gap edges by class, and `season_factor` (48,). `marks` holds scalars, see LAST ... STALE.
+    """
+
+    edges: FloatArray
+    exposure_seconds: FloatArray
+    events: FloatArray
+    season: FloatArray
+    cumulative: FloatArray
+    season_factor: FloatArray
+    marks: FloatArray
+    prior_hazard: FloatArray
+    prior_ratio: FloatArray
+    prior_season: FloatArray
+
+
+def default_prior() -> ArrivalPrior:
+    """No fleet known: hazard max(0.40 / (t + 33 s), 1 / 3 days) at the middle of each bin, no classes, no season."""
+    edges = gap_edges()
+    middle = (edges[:-1] + edges[1:]) / 2
+    hazard = np.maximum(0.40 / (middle + 33.0), 1.0 / (3 * DAY_SECONDS))
+    return ArrivalPrior(hazard, np.ones((N_CLASSES, len(middle))), np.ones(N_HALF_HOURS))
+
+
+def new_law(burst_window_seconds: float, prior: ArrivalPrior | None = None) -> ArrivalLaw:
+    """A law that has seen nothing. `burst_window_seconds` (the start-up time) is the window of `requests_per_burst`."""
+    if not burst_window_seconds > 0:
+        raise BadSeries(f"arrival law: need a burst window > 0 seconds, have {burst_window_seconds}")
+    prior = prior or default_prior()
+    edges = gap_edges()
+    n_bins = len(edges) - 1
+    marks = np.zeros(N_MARKS)
+    marks[LAST] = marks[SESSION_START] = marks[WATCHED] = np.nan
+    marks[GAP_CLASS] = N_CLASSES - 1
+    marks[BURST_WINDOW] = burst_window_seconds
+    marks[STALE] = 1.0
+    law = ArrivalLaw(
+        edges=edges,
+        exposure_seconds=np.zeros((1 + N_CLASSES, n_bins)),
+        events=np.zeros((1 + N_CLASSES, n_bins)),
+        season=np.zeros((2, N_HALF_HOURS)),
+        cumulative=np.zeros((N_CLASSES, n_bins + 1)),
+        season_factor=np.ones(N_HALF_HOURS),
+        marks=marks,
+        prior_hazard=prior.hazard.copy(),
+        prior_ratio=prior.class_ratio.copy(),
+        prior_season=prior.season.copy(),
+    )
+    refresh(law)
+    return law
+
+
+def copy_law(law: ArrivalLaw) -> ArrivalLaw:
+    """The same law in arrays of its own."""
+    return ArrivalLaw(*(part.copy() for part in law))
+
+
+def law_arrays(law: ArrivalLaw) -> dict[str, FloatArray]:
+    """The law as named arrays, for a store without pickle."""
+    return {name: part.copy() for name, part in law._asdict().items()}
+
+
+def law_from_arrays(arrays: Mapping[str, FloatArray]) -> ArrivalLaw:
+    """The law that `law_arrays` wrote. Raise BadSeries if a part is absent or of another shape."""
+    fresh = new_law(1.0)._asdict()
+    for name, part in fresh.items():
+        shape = np.shape(arrays[name]) if name in arrays else None
+        if shape != part.shape:
+            raise BadSeries(f"arrival law: {name} needs shape {part.shape}, have {shape}")
+    return ArrivalLaw(**{name: np.array(arrays[name], dtype=np.float64) for name in fresh})
+
+
+# The plain functions: a compiler takes them as they stand.
+
+
+def gap_class(gap_seconds: float) -> int:
+    """0 for a short gap, 1 for a middling one, 2 for a long one."""
+    if gap_seconds < CLASS_LIMITS_SECONDS[0]:
+        return 0
+    return 1 if gap_seconds < CLASS_LIMITS_SECONDS[1] else 2
+
+
+def bin_of(edges: FloatArray, gap_seconds: float) -> int:
+    """The bin that holds the gap; the last bin holds everything longer too."""
+    low = 0
+    high = len(edges) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if edges[middle] <= gap_seconds:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def refresh(law: ArrivalLaw) -> None:
+    """Recompute what is derived, if anything was learned since: the integrated hazards and the season's factors."""
+    if law.marks[STALE] == 0.0:
+        return
+    law.marks[STALE] = 0.0
+    widths = law.edges[1:] - law.edges[:-1]
+    own = (law.events[0] + OWN_WEIGHT_EVENTS) / (law.exposure_seconds[0] + OWN_WEIGHT_EVENTS / law.prior_hazard)
+    for c in range(N_CLASSES):
+        seconds_per_event = CLASS_WEIGHT_EVENTS / (own * law.prior_ratio[c])
+        hazard = (law.events[1 + c] + CLASS_WEIGHT_EVENTS) / (law.exposure_seconds[1 + c] + seconds_per_event)
+        law.cumulative[c, 1:] = np.cumsum(hazard * widths)
+    idle = law.season[1].sum()
+    rate = law.season[0].sum() / idle if idle > 0 else 0.0
+    for q in range(N_HALF_HOURS):
+        before = (q - 1) % N_HALF_HOURS
+        after = (q + 1) % N_HALF_HOURS
+        starts = 0.5 * law.season[0, before] + law.season[0, q] + 0.5 * law.season[0, after]
+        seconds = 0.5 * law.season[1, before] + law.season[1, q] + 0.5 * law.season[1, after]
+        law.season_factor[q] = (starts + SEASON_WEIGHT_STARTS * law.prior_season[q]) / (
+            seconds * rate + SEASON_WEIGHT_STARTS
+        )
+
+
+def learn_gap(law: ArrivalLaw, gap_seconds: float, when: float) -> None:
+    """Add one finished gap that ended at `when`: exposure to the bins it spans, an event to the one it ended in."""
+    c = 1 + int(law.marks[GAP_CLASS])
+    b = bin_of(law.edges, gap_seconds)
+    for i in range(b):
+        width = law.edges[i + 1] - law.edges[i]
+        law.exposure_seconds[0, i] += width
+        law.exposure_seconds[c, i] += width
+    law.exposure_seconds[0, b] += gap_seconds - law.edges[b]
+    law.exposure_seconds[c, b] += gap_seconds - law.edges[b]
+    law.events[0, b] += 1.0
+    law.events[c, b] += 1.0
+    at = when - gap_seconds + SESSION_GAP_SECONDS
+    while at < when:
+        until = min(when, (at // HALF_HOUR_SECONDS + 1.0) * HALF_HOUR_SECONDS)
+        law.season[1, int(at // HALF_HOUR_SECONDS) % N_HALF_HOURS] += until - at
+        at = until
+    if gap_seconds >= SESSION_GAP_SECONDS:
+        law.season[0, int(when // HALF_HOUR_SECONDS) % N_HALF_HOURS] += 1.0
+    law.marks[N_GAPS] += 1.0
+    law.marks[STALE] = 1.0
+
+
+def watch(law: ArrivalLaw, when: float) -> None:
+    """Note the time from which on arrivals would have been seen; the first call counts."""
+    if np.isnan(law.marks[WATCHED]):
+        law.marks[WATCHED] = when
+
+
+def observe(law: ArrivalLaw, when: float, requests: float) -> None:
+    """Take in `requests` that arrived together at `when` (seconds since the epoch, not before the last one)."""
+    watch(law, when)
+    marks = law.marks
+    gap = when - marks[LAST]
+    is_start = np.isnan(marks[LAST]) or gap >= SESSION_GAP_SECONDS
+    if gap > 0:
+        if marks[BLIND] == 0.0:
+            learn_gap(law, gap, when)
+        marks[GAP_CLASS] = gap_class(gap)
+    if is_start:
+        marks[SESSIONS] += 1.0
+        marks[SESSION_START] = when
+    if when - marks[SESSION_START] < marks[BURST_WINDOW]:
+        marks[BURST_REQUESTS] += requests
+    marks[LAST] = when
+    marks[BLIND] = 0.0
+
+
+def miss(law: ArrivalLaw) -> None:
+    """Demand was not seen for a while: the gap that is open now is not learned, for a request may have hidden in it."""
+    law.marks[BLIND] = 1.0
+
+
+def requests_per_burst(law: ArrivalLaw) -> float:
+    """Requests expected within the burst window of a session's first, that one included; 1.5 before any was seen."""
+    return float((law.marks[BURST_REQUESTS] + 3.0) / (law.marks[SESSIONS] + 2.0))
+
+
+def gap_hazard_integral(law: ArrivalLaw, gap_seconds: float) -> float:
+    """The integrated hazard of a gap of that length, without the season; constant hazard beyond the last edge."""
+    c = int(law.marks[GAP_CLASS])
+    b = bin_of(law.edges, gap_seconds)
+    width = law.edges[b + 1] - law.edges[b]
+    share = (gap_seconds - law.edges[b]) / width
+    low = law.cumulative[c, b]
+    return float(low + share * (law.cumulative[c, b + 1] - low))
+
+
+def hazard_between(law: ArrivalLaw, start: float, end: float) -> float:
+    """Integrated hazard from `start` to `end`, both seconds after the last arrival; -log P(no arrival between).
+
+    Exact for the piecewise-constant law: the season is applied half hour by half hour, to what lies beyond a session.
+    The caller has called `refresh` since the law last learned.
+    """
+    last = law.marks[LAST]
+    if np.isnan(last):
+        last = law.marks[WATCHED]
+    total = 0.0
+    low = gap_hazard_integral(law, start)
+    at = start
+    if at < SESSION_GAP_SECONDS:
+        at = min(end, SESSION_GAP_SECONDS)
+        high = gap_hazard_integral(law, at)
+        total = high - low
+        low = high
+    while at < end:
+        half_hour = (last + at) // HALF_HOUR_SECONDS
+        until = min(end, (half_hour + 1.0) * HALF_HOUR_SECONDS - last)
+        high = gap_hazard_integral(law, until)
+        total += (high - low) * law.season_factor[int(half_hour) % N_HALF_HOURS]
+        low = high
+        at = until
+    return float(total)
+
+
+def elapsed_at(law: ArrivalLaw, now: float) -> float:
+    """Seconds since the last arrival, or since watching began if there was none; NaN if nobody watched."""
+    since = law.marks[LAST]
+    if np.isnan(since):
+        since = law.marks[WATCHED]
+    return float(now - since)
+
+
+def observe_steps(law: ArrivalLaw, start: float, step_seconds: float, requests: FloatArray) -> None:
+    """Take in requests per step, (n_steps,), the first step starting at `start`; NaN: not seen. A step's requests are
+    taken to arrive together at its start."""
+    watch(law, start)
+    for i in range(len(requests)):
+        if np.isnan(requests[i]):
+            miss(law)
+        elif requests[i] > 0.0:
+            observe(law, start + i * step_seconds, requests[i])
+
+
+# For people and for the other layers.
+
+
+def survival(law: ArrivalLaw, elapsed_seconds: float, horizons_seconds: FloatArray) -> FloatArray:
+    """P(no arrival within each horizon), given none for `elapsed_seconds` since the last; same shape as the horizons,
+    within [0, 1], not rising with the horizon. Before the first arrival the law speaks from the start of the watch."""
+    refresh(law)
+    return np.array(
+        [np.exp(-hazard_between(law, elapsed_seconds, elapsed_seconds + s)) for s in np.ravel(horizons_seconds)]
+    ).reshape(np.shape(horizons_seconds))
+
+
+def arrival_within(law: ArrivalLaw, elapsed_seconds: float, horizon_seconds: float) -> float:
+    """P(at least one arrival within the horizon), given none for `elapsed_seconds` since the last."""
+    refresh(law)
+    return float(-np.expm1(-hazard_between(law, elapsed_seconds, elapsed_seconds + horizon_seconds)))
+
+
+def next_arrival_quantile(law: ArrivalLaw, elapsed_seconds: float, level: float) -> float:
+    """Seconds from now by which the next arrival has come with probability `level` in (0, 1); to within a second."""
+    if not 0 < level < 1:
+        raise BadSeries(f"next arrival: need a level in (0, 1), have {level}")
+    refresh(law)
+    wanted = -np.log1p(-level)
+    high = 60.0
+    while hazard_between(law, elapsed_seconds, elapsed_seconds + high) < wanted:
+        high *= 2.0
+    low = 0.0
+    while high - low > 1.0:
+        middle = (low + high) / 2
+        if hazard_between(law, elapsed_seconds, elapsed_seconds + middle) < wanted:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -1,0 +1,157 @@
+"""Endpoints that live on one replica or none, replayed over their requests, compiled.
+
+The policy is not written here: the plain functions of `forecaster.arrivals` and `scaler.core.idle` are compiled as they
+stand. `IdleReplay` gives the fast replay of the ordering rule its two arrays of advice in one causal pass over requests
+per control step. For comparisons, `replay` plays any advice in the one-replica world: an order takes `startup_steps` to
+be ready, a replica costs from its order, a request is cold if none is ready in its step, and a replica that a request
+waits for is not let go.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numba import njit
+from numba.extending import register_jitable
+from numpy.typing import NDArray
+
+from forecaster import arrivals
+from forecaster.arrivals import ArrivalLaw, ArrivalPrior, new_law, observe_steps
+from forecaster.series import FloatArray
+from scaler.core import idle
+from scaler.core.idle import STARTUP, TURN, turn
+
+BoolArray = NDArray[np.bool_]
+
+for _function in (
+    arrivals.gap_class, arrivals.bin_of, arrivals.refresh, arrivals.learn_gap, arrivals.watch, arrivals.observe,
+    arrivals.miss, arrivals.requests_per_burst, arrivals.gap_hazard_integral, arrivals.hazard_between,
+    arrivals.elapsed_at, arrivals.observe_steps,
+    idle.mean_survival, idle.soon_pays, idle.weigh, idle.unless_law, idle.wanted_by_law, idle.price_of_cold,
+    idle.settle_arrival, idle.close_pre_warm, idle.advise, idle.turn,
+):  # fmt: skip
+    register_jitable(_function)
+
+
+STANDS, READY_AT, WAITED_FOR, CAME = range(4)
+
+
+def _advise_steps(
+    law: ArrivalLaw, ledger: FloatArray, terms: FloatArray, start: float, requests: FloatArray, path: FloatArray
+) -> tuple[BoolArray, BoolArray]:
+    n = len(requests)
+    keep = np.zeros(n, dtype=np.bool_)
+    order = np.zeros(n, dtype=np.bool_)
+    for i in range(n):
+        now = start + i * terms[TURN]
+        keep[i], order[i] = turn(law, ledger, terms, now, path[CAME], path[STANDS] > 0.0)
+        if path[STANDS] > 0.0:
+            if not keep[i] and not (path[WAITED_FOR] > 0.0 and now <= path[READY_AT]):
+                path[STANDS] = 0.0
+        elif path[CAME] > 0.0 or order[i]:
+            path[STANDS] = 1.0
+            path[READY_AT] = now + terms[STARTUP]
+            path[WAITED_FOR] = 0.0 if order[i] else 1.0
+        if requests[i] > 0.0 and path[STANDS] > 0.0 and now < path[READY_AT]:
+            path[WAITED_FOR] = 1.0
+        path[CAME] = requests[i]
+    return keep, order
+
+
+def _replay(requests: FloatArray, keep: BoolArray, order: BoolArray, startup_steps: int) -> tuple[float, float]:
+    stands = False
+    waited_for = False
+    ready_at = 0
+    cold = 0.0
+    standing_steps = 0
+    came = 0.0
+    for i in range(len(requests)):
+        if stands:
+            if not keep[i] and came == 0.0 and not (waited_for and i <= ready_at):
+                stands = False
+        elif came > 0.0 or order[i]:
+            stands = True
+            ready_at = i + startup_steps
+            waited_for = came > 0.0
+        came = requests[i]
+        if came > 0.0 and (not stands or i < ready_at):
+            cold += came
+            waited_for = True
+        if stands:
+            standing_steps += 1
+    return cold, standing_steps
+
+
+def _keep_alive(requests: FloatArray, keep_steps: int) -> BoolArray:
+    keep = np.zeros(len(requests), dtype=np.bool_)
+    last = -(10**9)
+    for i in range(len(requests)):
+        if i > 0 and requests[i - 1] > 0.0:
+            last = i - 1
+        keep[i] = i - last < keep_steps
+    return keep
+
+
+def _compiled(sources: Iterable[ModuleType]) -> tuple[Callable[..., Any], ...]:
+    """The kernels, cached on disk between processes. The compiler's cache looks at this file only; a kernel therefore
+    carries a digest of the sources that it calls, as a closed-over constant, so that no stale code runs."""
+    digest = crc32("".join(inspect.getsource(module) for module in sources).encode())
+
+    def learn_steps(law: Any, start: float, step_seconds: float, requests: Any) -> int:
+        observe_steps(law, start, step_seconds, requests)
+        return digest
+
+    def advise_steps(law: Any, ledger: Any, terms: Any, start: float, requests: Any, path: Any) -> Any:
+        keep, order = _advise_steps(law, ledger, terms, start, requests, path)
+        return keep, order, digest
+
+    jit = njit(cache=True)
+    return jit(learn_steps), jit(advise_steps), jit(_replay), jit(_keep_alive)
+
+
+register_jitable(_advise_steps)
+_learn_compiled, _advise_compiled, _replay_compiled, _keep_alive_compiled = _compiled((arrivals, idle))
+
+
+class IdleReplay:
+    """The idle policy of one endpoint, ready to run over its past: `learn` a past without advice, then `advise` block
+    by block; law, ledger and the one replica's own path go on from block to block.
+
+    `advise(start, requests)` returns `keep` and `pre_warm`, bool (n_steps,) each: row i is what the cycle's IdleAdvice
+    says at the step that starts at start + i x turn ("one stands: keep it?", "none stands: order one?"), from the steps
+    before i only. `requests` are counts per control step, NaN where not seen (`core.idle.requests_per_step`); `terms`
+    come from `core.idle.terms_of(policy, startup, turn)`; `prior` from `forecaster.arrivals.pooled_prior` of a fleet's
+    past. Requests in a step keep or order a replica whatever the advice. About 0.01 s a day of 15-s steps.
+    """
+
+    def __init__(self, terms: FloatArray, prior: ArrivalPrior | None = None) -> None:
+        self.terms = terms
+        self.law: ArrivalLaw = new_law(float(terms[STARTUP]), prior)
+        self.ledger = idle.new_ledger()
+        self._path = np.zeros(4)
+
+    def learn(self, start_seconds: float, requests: FloatArray) -> None:
+        """Read requests per step, the first step starting at `start_seconds` since the epoch, without deciding."""
+        _learn_compiled(self.law, start_seconds, float(self.terms[TURN]), requests)
+
+    def advise(self, start_seconds: float, requests: FloatArray) -> tuple[BoolArray, BoolArray]:
+        """(keep, pre_warm) per step, causally, learning on the way."""
+        keep, order, _ = _advise_compiled(
+            self.law, self.ledger, self.terms, start_seconds, np.asarray(requests, dtype=np.float64), self._path
+        )
+        return keep, order
+
+
+def replay(requests: FloatArray, keep: BoolArray, pre_warm: BoolArray, startup_steps: int) -> tuple[float, float]:
+    """(cold requests, steps that a replica was paid for) of one endpoint under the advice; none stands at the start."""
+    cold, steps = _replay_compiled(requests, keep, pre_warm, startup_steps)
+    return float(cold), float(steps)
+
+
+def keep_alive(requests: FloatArray, keep_steps: int) -> BoolArray:
+    """Advice of a fixed keep-alive whose idle clock runs from the last arrival; (n_steps,)."""
+    keep: BoolArray = _keep_alive_compiled(requests, keep_steps)
+    return keep
