@@ -11,7 +11,7 @@ from forecaster.calendar import DemandCalendar, IntArray
 from forecaster.errors import BadSeries, ShortHistory
 from forecaster.forecast import DEFAULT_LEVELS
 from forecaster.methods.base import Method
-from forecaster.methods.registry import method_named
+from forecaster.catalogue import method_named
 from forecaster.panel import Panel
 from forecaster.scoring import coverage, decision_loss, mase, pinball, pit, wql
 from forecaster.series import DemandSeries, FloatArray
@@ -140,7 +140,7 @@ def backtest(
     leads: Sequence[timedelta],
     warmup: timedelta,
     every: timedelta = timedelta(minutes=30),
-    method: str | Method = "profile",
+    method: str | Method = "auto",
     levels: Sequence[float] = DEFAULT_LEVELS,
     calendar: DemandCalendar | None = None,
     refit: timedelta = REFIT_EVERY,
@@ -164,7 +164,7 @@ def backtest(
         some = origins[(origins >= begin) & (origins < begin + refit_steps)]
         if len(some) == 0:
             continue
-        fitted = chosen.fit(panel.until(int(some[0])), steps_ahead)
+        fitted = chosen.fit(panel.until(int(some[0])), steps_ahead, fitted)
         parts.append(fitted.quantiles(panel.until(int(some[-1])), some, steps_ahead, level_array))
         if progress is not None:
             progress(int(np.searchsorted(origins, some[-1], side="right")), len(origins))

@@ -15,10 +15,11 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from forecaster.calendar import DemandCalendar, IntArray
+from forecaster.catalogue import method_named
 from forecaster.errors import ShortHistory
 from forecaster.forecast import DEFAULT_LEVELS, DemandForecast
 from forecaster.methods.base import FittedMethod
-from forecaster.methods.registry import METHODS, method_named
+from forecaster.methods.registry import METHODS
 from forecaster.panel import Panel
 from forecaster.series import DemandSeries, DemandUnit, FloatArray, require_utc
 
@@ -49,24 +50,26 @@ class FittedModel:
 class Forecaster:
     """Fits and forecasts endpoints by one method. Holds no state: what is learnt is in the FittedModel."""
 
-    method: str = "profile"
+    method: str = "auto"
     calendar: DemandCalendar = DemandCalendar()
 
     def __post_init__(self) -> None:
         method_named(self.method)
 
-    def fit(self, endpoint_key: str, series: DemandSeries) -> FittedModel:
+    def fit(self, endpoint_key: str, series: DemandSeries, previous: FittedModel | None = None) -> FittedModel:
         """Learn from the whole series. With less than SHORTEST_HISTORY seen, or too little for the method, the model is
-        that of persistence and says so. Raises ShortHistory if not a single bin was seen."""
+        that of persistence and says so. `previous`, the last model of this endpoint, saves work: `auto` then only carries its
+        ledger on, and fits its members anew once a day. Raises ShortHistory if not a single bin was seen."""
         if not np.any(np.isfinite(series.values)):
             raise ShortHistory(f"fit {endpoint_key}: have 0 seen of {len(series)} steps, need at least 1")
         panel = _panel(endpoint_key, series, self.calendar)
         name = self.method
         learnt: FittedMethod | None = None
+        before = previous.learnt if previous is not None and previous.method == name else None
         if name != FALLBACK and _seen(series) < SHORTEST_HISTORY:
             name = FALLBACK
         try:
-            learnt = method_named(name).fit(panel, _steps_learnt(panel))
+            learnt = method_named(name).fit(panel, _steps_learnt(panel), before)
         except ShortHistory:
             name = FALLBACK
         return FittedModel(

@@ -37,8 +37,11 @@ class Method(Protocol):
     @property
     def name(self) -> str: ...
 
-    def fit(self, panel: Panel, steps_ahead: IntArray) -> FittedMethod:
-        """Learn from the whole panel how to forecast the bins `steps_ahead` of it. Raises ShortHistory if it cannot."""
+    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
+        """Learn from the whole panel how to forecast the bins `steps_ahead` of it. Raises ShortHistory if it cannot.
+
+        `previous` may be what this method learnt when the same histories ended earlier; it may save work.
+        """
         ...
 
     def restore(self, arrays: Arrays) -> FittedMethod:

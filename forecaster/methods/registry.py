@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
 
-from forecaster.errors import UnknownMethod
+from forecaster.methods.analogues import Analogues, Base
 from forecaster.methods.base import Method
+from forecaster.methods.global_residual import GlobalResidual
 from forecaster.methods.profile import level_times_shape
 from forecaster.methods.residual import ErrorWindow, ResidualMethod
 from forecaster.methods.simple import moving_mean, persistence, seasonal_naive_day, seasonal_naive_week
@@ -19,14 +20,12 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             ResidualMethod("seasonal_naive_day", seasonal_naive_day),
             ResidualMethod("seasonal_naive_week", seasonal_naive_week),
             ResidualMethod("profile", level_times_shape, ErrorWindow(span=timedelta(days=14), relative=True)),
+            Analogues("analogues_level", Base.ZERO),
+            Analogues("analogues_change", Base.LAST),
+            Analogues("analogues_profile", Base.PROFILE),
+            GlobalResidual(),
         )
     }
 )
 SIMPLE = ("persistence", "seasonal_naive_day", "seasonal_naive_week", "moving_mean")
 
-
-def method_named(name: str) -> Method:
-    """The method of that name. Raises UnknownMethod with the known ones."""
-    if name not in METHODS:
-        raise UnknownMethod(f"method {name!r} is not known; have {', '.join(sorted(METHODS))}")
-    return METHODS[name]

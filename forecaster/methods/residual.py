@@ -62,7 +62,7 @@ class ResidualMethod:
     rule: PointRule
     window: ErrorWindow = ErrorWindow()
 
-    def fit(self, panel: Panel, steps_ahead: IntArray) -> FittedMethod:
+    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
         return self
 
     def arrays(self) -> Arrays:

@@ -1,0 +1,288 @@
+"""`auto`: the weighted, calibrated pool of methods.
+
+All members forecast; a ledger keeps what they said at past origins and what came; each counts by how well it lately did at
+that lead for that endpoint (selection.py); the weighted mean of their quantiles is shifted until it covers what it says
+(calibration.py). Members are fitted anew each day; weights and offsets move with every outcome, without any refit.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from statistics import NormalDist
+
+import numpy as np
+
+from forecaster.calendar import IntArray
+from forecaster.calibration import TrackingRule, tracked_offsets
+from forecaster.errors import ShortHistory, StoreError
+from forecaster.methods.base import Arrays, FittedMethod
+from forecaster.methods.registry import METHODS
+from forecaster.methods.residual import interpolate_leads, typical_demand
+from forecaster.panel import Panel
+from forecaster.selection import WeightRule, known_losses, mean_pinball, method_weights, vincentised
+from forecaster.series import FloatArray
+
+POOL = (
+    "persistence",
+    "moving_mean",
+    "seasonal_naive_day",
+    "seasonal_naive_week",
+    "profile",
+    "analogues_level",
+    "analogues_change",
+    "analogues_profile",
+)
+POOL_LEVELS = np.array([0.1, 0.5, 0.8, 0.9, 0.95, 0.99])
+LEDGER_EVERY = timedelta(minutes=30)
+LEDGER_SPAN = timedelta(days=14)
+MEMBERS_LIVE = timedelta(days=1)  # members are kept that long before they are fitted anew
+FIRST_HISTORY = timedelta(days=2)  # a member must have seen two days before its forecasts enter the ledger
+CHECKPOINTS = 5  # days of the past that are forecast when there is no ledger yet
+MANY_LEADS = 40
+PATH_MINUTES = 15
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ledger:
+    """What the members said. `made` (n_past,) epoch seconds of the origins, increasing; `steps_ahead` (n_leads,);
+    `quantiles` (n_series, n_past, n_leads, n_members, n_levels), NaN where a member could not say; `actual`
+    (n_series, n_past, n_leads), NaN while not seen."""
+
+    made: FloatArray
+    steps_ahead: IntArray
+    quantiles: FloatArray
+    actual: FloatArray
+
+    def extended(self, newer: "Ledger", keep_from: float) -> "Ledger":
+        old = self.made >= keep_from
+        return Ledger(
+            made=np.concatenate([self.made[old], newer.made]),
+            steps_ahead=self.steps_ahead,
+            quantiles=np.concatenate([self.quantiles[:, old], newer.quantiles], axis=1),
+            actual=np.concatenate([self.actual[:, old], newer.actual], axis=1),
+        )
+
+
+@dataclass(frozen=True)
+class Auto:
+    """The pool as a method."""
+
+    name: str = "auto"
+    members: tuple[str, ...] = POOL
+    weight_rule: WeightRule = WeightRule()
+    tracking_rule: TrackingRule = TrackingRule()
+
+    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> "FittedAuto":
+        """Fit the members and forecast the last days with members fitted before them, to have a ledger.
+
+        `previous` is what was fitted on an earlier end of the same histories for the same leads: its ledger is carried
+        on, and its members too while they are younger than MEMBERS_LIVE.
+        """
+        leads = np.unique(steps_ahead)
+        if isinstance(previous, FittedAuto) and np.array_equal(previous.ledger.steps_ahead, leads):
+            ledger = previous.ledger_until(panel, panel.n_steps)
+            if panel.end - previous.fitted_until < MEMBERS_LIVE:
+                return replace(previous, ledger=ledger)
+        else:
+            ledger = self._first_ledger(panel, leads)
+        return FittedAuto(
+            method=self, members=self._fit_members(panel, leads), fitted_until=panel.end, ledger=ledger
+        )
+
+    def restore(self, arrays: Arrays) -> "FittedAuto":
+        try:
+            ledger = Ledger(
+                made=arrays["ledger.made"],
+                steps_ahead=arrays["ledger.steps_ahead"],
+                quantiles=arrays["ledger.quantiles"].astype(np.float64),
+                actual=arrays["ledger.actual"],
+            )
+            names = [str(name) for name in arrays["members"]]
+            fitted_until = datetime.fromtimestamp(float(arrays["fitted_until"]), UTC)
+        except KeyError as error:
+            raise StoreError(f"auto: stored arrays lack {error}") from error
+        members: dict[str, FittedMethod] = {}
+        for name in names:
+            own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
+            members[name] = METHODS[name].restore(own)
+        return FittedAuto(
+            method=replace(self, members=tuple(arrays["pool"].tolist())),
+            members=members,
+            fitted_until=fitted_until,
+            ledger=ledger,
+        )
+
+    def _fit_members(self, panel: Panel, leads: IntArray) -> dict[str, FittedMethod]:
+        members = {}
+        for name in self.members:
+            try:
+                members[name] = METHODS[name].fit(panel, leads)
+            except ShortHistory:
+                continue  # it joins when the history is long enough
+        return members
+
+    def _first_ledger(self, panel: Panel, leads: IntArray) -> Ledger:
+        """Forecasts of the last days, each by members that had seen only what lay before that day."""
+        day, first = panel.steps(timedelta(days=1)), panel.steps(FIRST_HISTORY)
+        checkpoints = [panel.n_steps - i * day for i in range(CHECKPOINTS, 0, -1) if panel.n_steps - i * day >= first]
+        ledger = _empty_ledger(panel, leads, len(self.members))
+        for checkpoint in checkpoints:
+            known = panel.until(checkpoint)
+            fitted = FittedAuto(
+                method=self, members=self._fit_members(known, leads), fitted_until=known.end, ledger=ledger
+            )
+            ledger = fitted.ledger_until(panel, min(checkpoint + day, panel.n_steps))
+        return ledger
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedAuto:
+    """Fitted members and the ledger of what they said so far."""
+
+    method: Auto
+    members: dict[str, FittedMethod]
+    fitted_until: datetime
+    ledger: Ledger
+
+    def arrays(self) -> Arrays:
+        stored: Arrays = {
+            "ledger.made": self.ledger.made,
+            "ledger.steps_ahead": self.ledger.steps_ahead,
+            "ledger.quantiles": self.ledger.quantiles.astype(np.float32),
+            "ledger.actual": self.ledger.actual,
+            "pool": np.array(self.method.members),
+            "members": np.array(list(self.members)),
+            "fitted_until": np.array(self.fitted_until.timestamp()),
+        }
+        for name, member in self.members.items():
+            stored |= {f"{name}.{key}": value for key, value in member.arrays().items()}
+        return stored
+
+    def ledger_until(self, panel: Panel, n_steps: int) -> Ledger:
+        """The ledger with the members' forecasts at every LEDGER_EVERY since its end, up to bin `n_steps` of the panel
+        (not included), and the outcomes that the panel knows."""
+        stride = panel.steps(LEDGER_EVERY)
+        start = panel.start.timestamp()
+        after = max(self.fitted_until.timestamp(), self.ledger.made[-1] + 1.0 if len(self.ledger.made) else 0.0)
+        first = max(int(np.ceil((after - start) / panel.step_seconds - 1e-9)), 1)
+        phase = round(start / panel.step_seconds)
+        first += (-(first + phase)) % stride  # the same moments of the day whatever the history's start
+        origins = np.arange(first, n_steps, stride, dtype=np.int64)
+        keep_from = start + n_steps * panel.step_seconds - LEDGER_SPAN.total_seconds()
+        leads = self.ledger.steps_ahead
+        newer = _empty_ledger(panel, leads, len(self.method.members))
+        if len(origins):
+            said = self._said(panel, origins, leads)
+            made = start + origins * panel.step_seconds
+            newer = Ledger(made=made, steps_ahead=leads, quantiles=said, actual=np.full(said.shape[:3], np.nan))
+        ledger = self.ledger.extended(newer, keep_from)
+        return replace(ledger, actual=_outcomes(panel, ledger))
+
+    def _said(self, panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
+        """What each member says, (n_series, n_origins, n_leads, n_members, n_levels)."""
+        shape = (panel.n_series, len(origins), len(steps_ahead), len(self.method.members), len(POOL_LEVELS))
+        said = np.full(shape, np.nan)
+        for m, name in enumerate(self.method.members):
+            if name in self.members:
+                said[..., m, :] = self.members[name].quantiles(panel, origins, steps_ahead, POOL_LEVELS)
+        return said
+
+    def weights(self, panel: Panel, origins: IntArray) -> FloatArray:
+        """The weights in force at each origin, (n_series, n_origins, n_ledger_leads, n_members)."""
+        return self._weights(panel, self.ledger_until(panel, int(origins.max())), origins)
+
+    def _weights(self, panel: Panel, ledger: Ledger, origins: IntArray) -> FloatArray:
+        made, ended = _bins(panel, ledger)
+        losses = mean_pinball(ledger.actual, ledger.quantiles, POOL_LEVELS)
+        half_life = self.method.weight_rule.half_life_days * 86_400 / panel.step_seconds
+        return method_weights(known_losses(losses, made, ended, origins, half_life), self.method.weight_rule)
+
+    def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
+        path = path_leads(panel, steps_ahead)
+        ledger = self.ledger_until(panel, int(origins.max()) + 1)
+        leads = ledger.steps_ahead
+        weights = interpolate_leads(self._weights(panel, ledger, origins), leads, path)
+        mixed = vincentised(self._said(panel, origins, path), weights)
+        offsets = interpolate_leads(self._offsets(panel, ledger, origins), leads, path)
+        unit = _unit(panel, origins)
+        root = np.sqrt(np.maximum(mixed, 0.0) / unit) + offsets
+        calibrated = np.sort(np.maximum(root, 0.0) ** 2 * unit, axis=-1)
+        if len(path) != len(steps_ahead):
+            calibrated = _along(calibrated, path, steps_ahead)
+        return at_levels(calibrated, POOL_LEVELS, levels)
+
+    def _offsets(self, panel: Panel, ledger: Ledger, origins: IntArray) -> FloatArray:
+        """Offsets on the root scale in force at each origin, (n_series, n_origins, n_ledger_leads, n_levels)."""
+        made, ended = _bins(panel, ledger)
+        n_asked = (panel.n_series, len(origins), len(ledger.steps_ahead), len(POOL_LEVELS))
+        if len(made) == 0:
+            return np.zeros(n_asked)
+        mixed = vincentised(ledger.quantiles, self._weights(panel, ledger, made))
+        unit = _unit(panel, made)
+        published = np.sqrt(np.maximum(mixed, 0.0) / unit)
+        actual = np.sqrt(ledger.actual / unit[..., 0])
+        when = np.unique(np.concatenate([made, origins]))
+        return tracked_offsets(
+            published, actual, made, ended, POOL_LEVELS, self.method.tracking_rule, when
+        )[:, np.searchsorted(when, origins)]
+
+
+def _empty_ledger(panel: Panel, leads: IntArray, n_members: int) -> Ledger:
+    shape = (panel.n_series, 0, len(leads))
+    return Ledger(
+        made=np.empty(0),
+        steps_ahead=leads,
+        quantiles=np.empty((*shape, n_members, len(POOL_LEVELS))),
+        actual=np.empty(shape),
+    )
+
+
+def _bins(panel: Panel, ledger: Ledger) -> tuple[IntArray, IntArray]:
+    """The ledger's origins as bins of this panel (may be negative), and the bin from which each outcome is known."""
+    made = np.round((ledger.made - panel.start.timestamp()) / panel.step_seconds).astype(np.int64)
+    return made, made[:, None] + ledger.steps_ahead + 1
+
+
+def _outcomes(panel: Panel, ledger: Ledger) -> FloatArray:
+    """The outcomes that this panel knows, else those that the ledger knew."""
+    targets = _bins(panel, ledger)[1] - 1
+    inside = (targets >= 0) & (targets < panel.n_steps)
+    here = np.where(inside, panel.values[:, np.clip(targets, 0, panel.n_steps - 1)], np.nan)
+    return np.where(np.isnan(here), ledger.actual, here)
+
+
+def _unit(panel: Panel, bins: IntArray) -> FloatArray:
+    """Typical demand, the unit of the tracking scale, (n_series, n_origins, 1, 1)."""
+    unit = typical_demand(panel, np.maximum(bins, 1))[..., None, None]
+    return np.where(np.isnan(unit), 1.0, unit)
+
+
+def path_leads(panel: Panel, steps_ahead: IntArray) -> IntArray:
+    """The leads at which a long path is computed: dense at first, then every quarter of an hour; few are all taken."""
+    if len(steps_ahead) <= MANY_LEADS:
+        return steps_ahead
+    wide = panel.steps(timedelta(minutes=PATH_MINUTES))
+    near = np.unique(np.round(np.geomspace(1, 4 * wide, 16)).astype(np.int64))
+    last = int(steps_ahead.max())
+    grid = np.unique(np.concatenate([near, np.arange(4 * wide, last, wide), [int(steps_ahead.min()), last]]))
+    return grid[(grid >= steps_ahead.min()) & (grid <= last)]
+
+
+def _along(values: FloatArray, path: IntArray, steps_ahead: IntArray) -> FloatArray:
+    """`values` (n_series, n_origins, n_path, n_levels) linear in time at `steps_ahead`."""
+    right = np.clip(np.searchsorted(path, steps_ahead), 1, len(path) - 1)
+    share = ((steps_ahead - path[right - 1]) / (path[right] - path[right - 1]))[:, None]
+    return np.asarray(values[:, :, right - 1] * (1.0 - share) + values[:, :, right] * share)
+
+
+def at_levels(values: FloatArray, own: FloatArray, asked: FloatArray) -> FloatArray:
+    """Quantiles at other levels: linear in the normal score between, and beyond the outermost with the slope of the two
+    outer levels (an exponential tail would be heavier than normal by little up to .999). Never below zero, never crossing."""
+    if np.array_equal(own, asked):
+        return values
+    score = np.array([NormalDist().inv_cdf(float(level)) for level in own])
+    at = np.array([NormalDist().inv_cdf(float(level)) for level in asked])
+    right = np.clip(np.searchsorted(score, at), 1, len(score) - 1)
+    share = (at - score[right - 1]) / (score[right] - score[right - 1])
+    mixed = values[..., right - 1] * (1.0 - share) + values[..., right] * share
+    return np.asarray(np.maximum.accumulate(np.maximum(mixed, 0.0), axis=-1))
+

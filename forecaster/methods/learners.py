@@ -1,0 +1,111 @@
+"""The learners behind learnt methods: the only module here that knows scikit-learn.
+
+Both are refitted from their rows where they are restored, bit for bit (fixed seeds, one thread): what is stored is data,
+never a pickled object.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecaster.series import FloatArray
+
+FloatMatrix = NDArray[np.float32]
+ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ForestOfAnalogues:
+    """A quantile regression forest (Meinshausen 2006) of extremely randomised trees.
+
+    It does not predict a number: for a new situation it weighs the past situations (rows) by how often they share a leaf
+    with it, and reads quantiles off what followed them. `features` (n_rows, n_features), `target` (n_rows,) on the scale
+    on which splits are chosen.
+    """
+
+    features: FloatMatrix
+    target: FloatArray
+    n_trees: int = 60
+    min_rows_in_leaf: int = 10
+    max_features: float = 0.5
+
+    @cached_property
+    def _model(self) -> Any:
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        model = ExtraTreesRegressor(
+            n_estimators=self.n_trees,
+            min_samples_leaf=min(self.min_rows_in_leaf, max(len(self.target) // 4, 1)),
+            max_features=self.max_features,
+            random_state=0,
+            n_jobs=1,
+        )
+        return model.fit(self.features, self.target)
+
+    @cached_property
+    def _leaves(self) -> NDArray[np.int64]:
+        return np.ascontiguousarray(self._model.apply(self.features).T)
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        return np.argsort(self.target, kind="stable")
+
+    def quantiles(self, features: FloatMatrix, levels: FloatArray) -> FloatArray:
+        """Quantiles of the target for each row of `features`, shape (n_rows, n_levels)."""
+        parts = [
+            self._quantiles(features[first : first + ROWS_AT_ONCE], levels)
+            for first in range(0, len(features), ROWS_AT_ONCE)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, len(levels)))
+
+    def _quantiles(self, features: FloatMatrix, levels: FloatArray) -> FloatArray:
+        here = self._model.apply(features).T
+        weights = np.zeros((len(features), len(self.target)))
+        for leaves_there, leaves_here in zip(self._leaves, here, strict=True):
+            sizes = np.bincount(leaves_there)
+            shares = 1.0 / np.maximum(sizes[leaves_here], 1)
+            weights += (leaves_here[:, None] == leaves_there) * shares[:, None]
+        cumulative = np.cumsum(weights[:, self._order], axis=1)
+        cumulative /= cumulative[:, -1:]
+        ordered = self.target[self._order]
+        at = np.stack([(cumulative < level - 1e-9).sum(axis=1) for level in levels], axis=1)
+        return np.asarray(ordered[np.minimum(at, len(ordered) - 1)])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QuantileBoosting:
+    """Histogram gradient boosting of the pinball loss, one model for each of `levels`."""
+
+    features: FloatMatrix
+    target: FloatArray
+    levels: Sequence[float]
+    n_rounds: int = 100
+    learning_rate: float = 0.08
+    max_leaves: int = 15
+    min_rows_in_leaf: int = 80
+
+    @cached_property
+    def _models(self) -> list[Any]:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        return [
+            HistGradientBoostingRegressor(
+                loss="quantile",
+                quantile=level,
+                max_iter=self.n_rounds,
+                learning_rate=self.learning_rate,
+                max_leaf_nodes=self.max_leaves,
+                min_samples_leaf=min(self.min_rows_in_leaf, max(len(self.target) // 20, 5)),
+                early_stopping=False,
+                random_state=0,
+            ).fit(self.features, self.target)
+            for level in self.levels
+        ]
+
+    def quantiles(self, features: FloatMatrix) -> FloatArray:
+        """Quantiles at `levels` for each row, sorted, shape (n_rows, n_levels)."""
+        return np.sort(np.stack([model.predict(features) for model in self._models], axis=1), axis=1)

@@ -1,0 +1,85 @@
+"""How much each method of the pool counts: weights from how well it lately did, per endpoint and lead.
+
+Everything is computed from a ledger of past forecasts and what came, by matrices: the weights at an origin use exactly the
+outcomes that had been seen by then.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forecaster.calendar import IntArray
+from forecaster.scoring import pinball
+from forecaster.series import FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightRule:
+    """Weights are prior * (best loss / loss) ** sharpness, at least `floor` each, summing to one.
+
+    Losses are means of the pinball loss with exponential forgetting (half-life in days). A method twice as bad as the best
+    gets 2 ** -sharpness of its weight. `prior_forecasts` outcomes at the mean loss of all methods stand behind each, so
+    that a handful of outcomes decides little. The floor lets a method come back when the regime changes.
+    """
+
+    sharpness: float = 6.0
+    half_life_days: float = 4.0
+    floor: float = 0.01
+    prior_forecasts: float = 6.0
+
+
+def known_losses(losses: FloatArray, made: IntArray, ended: IntArray, origins: IntArray, half_life: float) -> FloatArray:
+    """Discounted mean loss of each method from what was known at each origin.
+
+    `losses` (n_series, n_past, n_leads, n_methods), NaN where the outcome was not seen; `made` (n_past,) the bins at which
+    they were issued; `ended` (n_past, n_leads) the first bin at which the outcome is known; `half_life` in bins.
+    Returns sums of weights and weighted losses, (2, n_series, n_origins, n_leads, n_methods).
+    """
+    n_series, n_past, n_leads, n_methods = losses.shape
+    seen = np.isfinite(losses)
+    filled = np.where(seen, losses, 0.0)
+    out = np.zeros((2, n_series, len(origins), n_leads, n_methods))
+    age = origins[:, None] - made
+    fading = 0.5 ** (np.maximum(age, 0) / half_life)
+    for k in range(n_leads):
+        weight = np.where(ended[:, k] <= origins[:, None], fading, 0.0)
+        out[0, :, :, k] = np.einsum("op,spm->som", weight, seen[:, :, k].astype(np.float64))
+        out[1, :, :, k] = np.einsum("op,spm->som", weight, filled[:, :, k])
+    return out
+
+
+def method_weights(sums: FloatArray, rule: WeightRule, prior: FloatArray | None = None) -> FloatArray:
+    """Weights (..., n_methods) that sum to one, from the sums of known_losses; `prior` (n_methods,) or equal ones.
+
+    A method never scored while others were counts as the mean of the others.
+    """
+    count, total = sums
+    n_methods = count.shape[-1]
+    prior = np.full(n_methods, 1.0 / n_methods) if prior is None else prior / prior.sum()
+    mean = np.where(count > 0, total / np.where(count > 0, count, 1.0), np.nan)
+    known = np.isfinite(mean)
+    typical = np.where(known, mean, 0.0).sum(axis=-1, keepdims=True) / np.maximum(known.sum(axis=-1, keepdims=True), 1)
+    steadied = (np.where(known, total, 0.0) + rule.prior_forecasts * typical) / (count + rule.prior_forecasts)
+    tiny = 1e-12 + 1e-6 * typical
+    best = steadied.min(axis=-1, keepdims=True)
+    weights = prior * ((best + tiny) / (steadied + tiny)) ** rule.sharpness
+    weights /= weights.sum(axis=-1, keepdims=True)
+    weights = np.maximum(weights, rule.floor)
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def vincentised(quantiles: FloatArray, weights: FloatArray) -> FloatArray:
+    """The weighted mean of quantiles level by level (not of probabilities: the shape of each is kept).
+
+    `quantiles` (..., n_methods, n_levels), `weights` (..., n_methods); a method whose quantiles are NaN is left out; NaN if all are.
+    """
+    usable = np.isfinite(quantiles).all(axis=-1)
+    weight = np.where(usable, weights, 0.0)
+    total = weight.sum(axis=-1, keepdims=True)
+    mixed = np.einsum("...m,...ml->...l", weight, np.where(usable[..., None], quantiles, 0.0))
+    return np.where(total > 0, mixed / np.where(total > 0, total, 1.0), np.nan)
+
+
+def mean_pinball(actual: FloatArray, quantiles: FloatArray, levels: FloatArray) -> FloatArray:
+    """Pinball loss averaged over levels of each method: (..., n_methods) from (...) and (..., n_methods, n_levels)."""
+    return np.asarray(pinball(actual[..., None], quantiles, levels).mean(axis=-1))
