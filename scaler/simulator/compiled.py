@@ -1,0 +1,298 @@
+"""The replay of many settings at once, compiled.
+
+The ordering rule is not written here: `scaler.core.rule`'s own functions are compiled as they stand. What is written here
+is the order in which one turn of `scaler.core.decide` and its guardrails calls them, and one step of the simulated lane; a
+test holds that orders equal those of the whole cycle in the simulated world. Not replayed: thresholds on signals that
+history does not hold, and triggers.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numba.extending import register_jitable
+from numpy.typing import NDArray
+
+from forecaster.series import FloatArray
+from scaler.core import rule
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+NOTHING = 1e-9
+"""A queue below this is rounding of sums, not work."""
+
+
+class Signals(NamedTuple):
+    """What the rule reads at each step; row 0 is the first step of the block. Demand in units per second (or a level).
+
+    arrivals (n,) work arriving in the step; now (n,), NaN: not known, so the turn holds; ahead (n_columns, n) demand one
+    start-up time ahead; floors (n_guards, n) dip guards; peaks (n_peaks, n) the highest minute soon; keep, pre_warm (n,)
+    idle advice; lowest, highest (n,) bounds.
+    """
+
+    arrivals: FloatArray
+    now: FloatArray
+    ahead: FloatArray
+    floors: FloatArray
+    peaks: FloatArray
+    keep: BoolArray
+    pre_warm: BoolArray
+    lowest: IntArray
+    highest: IntArray
+
+
+class Columns(NamedTuple):
+    """Which rows of the signals each setting reads, and the share of a replica that it plans for; all (n_settings,)."""
+
+    ahead: IntArray
+    floor: IntArray
+    peak: IntArray
+    utilization: FloatArray
+
+
+class Rules(NamedTuple):
+    """What is the same for all settings. Times are in steps where they say so; `select_*`: 1 Max, 0 Min, -1 Disabled.
+
+    `limits_*` are the behavior's policies: columns period steps, 1 for a fraction, value. `windows` are the up and down
+    stabilisation windows in steps. `is_rate`: 0 for a level, which has no backlog of its own.
+    """
+
+    step_seconds: float
+    capacity: float
+    startup_steps: float
+    lead_steps: int
+    wait_steps: float
+    panic_factor: float
+    is_rate: bool
+    zero_allowed: bool
+    limits_up: FloatArray
+    select_up: int
+    limits_down: FloatArray
+    select_down: int
+    window_up: int
+    window_down: int
+
+
+class State(NamedTuple):
+    """Where each run stands, changed in place. `starting[run, age]` replicas were ordered `age` steps ago.
+
+    `history` (n_runs, look_back, 2): recommended and change of earlier turns, newest first. `waiting` (n_runs, m, 3): queue
+    at the end, work, and room since, of the last steps whose wait is not yet known, newest first.
+    """
+
+    ready: IntArray
+    starting: IntArray
+    queue: FloatArray
+    history: FloatArray
+    waiting: FloatArray
+
+
+def new_state(n_runs: int, rules: Rules, ready: int = 0) -> State:
+    """All runs with `ready` replicas, nothing starting and nothing waiting."""
+    periods = np.concatenate([rules.limits_up[:, 0], rules.limits_down[:, 0]])
+    look_back = max(rules.window_up, rules.window_down, int(np.ceil(periods.max(initial=1.0))) - 1)
+    history = np.zeros((n_runs, look_back, 2))
+    history[:, :, 0] = np.nan
+    return State(
+        ready=np.full(n_runs, ready, dtype=np.int64),
+        starting=np.zeros((n_runs, int(np.ceil(rules.startup_steps))), dtype=np.int64),
+        queue=np.zeros(n_runs),
+        history=history,
+        waiting=np.zeros((n_runs, int(np.floor(rules.wait_steps)) + 1, 3)),
+    )
+
+
+for _function in (
+    rule.replicas_for,
+    rule.backlog_after_startup,
+    rule.wanted_at_lead,
+    rule.worth_keeping,
+    rule.panic_floor,
+    rule.last_replica,
+    rule.stabilize,
+    rule.up_limit,
+    rule.down_limit,
+    rule.limit_step,
+):
+    register_jitable(_function)  # compiled where the kernels below call them; plain Python everywhere else
+
+
+@numba.njit(cache=True, error_model="numpy")  # type: ignore[misc]
+def replay(
+    signals: Signals,
+    columns: Columns,
+    plays: IntArray,
+    rules: Rules,
+    state: State,
+    cost: FloatArray,
+    bad: FloatArray,
+    orders: IntArray,
+) -> None:
+    """Every run through all steps; `state` moves on, and the outcome is added to `cost` and `bad`.
+
+    `plays` (n_runs,) is the setting that each run plays. `cost` (n_runs,) gets replica-steps, `bad` (n_runs,) the work
+    that waited longer than `wait_steps` (known `wait_steps` later, so some of it belongs to the steps before). `orders`
+    (n_runs, n) gets the orders, unless it has no columns.
+    """
+    n = len(signals.now)
+    age_of_ready = state.starting.shape[1] - 1
+    share_of_step = np.ceil(rules.startup_steps) - rules.startup_steps
+    most = signals.highest.max() + state.ready.max() + state.starting.sum()
+    in_steps = np.empty(max(most, 1))
+    for run in range(len(plays)):
+        setting = plays[run]
+        usable = rules.capacity * columns.utilization[setting]
+        ahead, floor = signals.ahead[columns.ahead[setting]], signals.floors[columns.floor[setting]]
+        peak = signals.peaks[columns.peak[setting]]
+        ready, queue = state.ready[run], state.queue[run]
+        starting, history, waiting = state.starting[run], state.history[run], state.waiting[run]
+        n_starting = starting.sum()
+        for t in range(n):
+            have = ready + n_starting
+            recommended, order = have, have
+            now = signals.now[t]
+            if not np.isnan(now):
+                recommended = _recommended(
+                    now, ahead[t], floor[t], peak[t], rules, ready, n_starting, starting, queue, in_steps, usable
+                )
+                if recommended == 0 and not rules.zero_allowed:
+                    recommended = 1
+                elif recommended == 0:
+                    asked = now > 0.0 or queue > 0.0
+                    recommended = rule.last_replica(0, have, asked, signals.keep[t], signals.pre_warm[t])
+                order = _order(recommended, have, rules, history, signals.lowest[t], signals.highest[t])
+            _remember(history, recommended, order - have)
+            if orders.shape[1] > 0:
+                orders[run, t] = order
+            if order > have:
+                starting[0] += order - have
+                n_starting += order - have
+            elif order < have:
+                ready, n_starting = _let_go(ready, starting, n_starting, order)
+            cost[run] += ready + n_starting
+            room = ready * rules.capacity * rules.step_seconds
+            if n_starting > 0:
+                became = starting[age_of_ready]
+                room += became * share_of_step * rules.capacity * rules.step_seconds
+                ready += became
+                n_starting -= became
+                for age in range(age_of_ready, 0, -1):
+                    starting[age] = starting[age - 1]
+                starting[0] = 0
+            left = queue + signals.arrivals[t] - room
+            bad[run] += _late(waiting, room, rules.wait_steps)
+            queue = left if left > NOTHING else 0.0
+            waiting[0, 0], waiting[0, 1], waiting[0, 2] = queue, signals.arrivals[t], 0.0
+        state.ready[run], state.queue[run] = ready, queue
+
+
+@register_jitable  # type: ignore[misc]
+def _recommended(  # type: ignore[no-untyped-def]
+    now, ahead, floor, peak, rules, ready, n_starting, starting, queue, in_steps, usable
+):
+    """Plan and panic, in decide's order."""
+    have = ready + n_starting
+    backlog = queue if rules.is_rate else 0.0
+    at_lead = 0.0
+    if rules.is_rate and (backlog > 0.0 or now > ready * rules.capacity):  # else it is 0: what serves never falls
+        k = 0
+        for age in range(len(starting) - 1, -1, -1):
+            for _ in range(starting[age]):
+                in_steps[k] = rules.startup_steps - age
+                k += 1
+        at_lead = rule.backlog_after_startup(
+            backlog, now, rules.capacity, ready, in_steps[:k], rules.step_seconds, rules.lead_steps
+        )
+    wanted = rule.wanted_at_lead(now, ahead, floor, at_lead, rules.step_seconds, usable)
+    keep = rule.worth_keeping(have, now, peak, backlog, rules.step_seconds, usable)
+    return max(wanted, keep, rule.panic_floor(have, ready, now, rules.panic_factor, rules.capacity, usable))
+
+
+@register_jitable  # type: ignore[misc]
+def _order(recommended, have, rules, history, lowest, highest):  # type: ignore[no-untyped-def]
+    """The recommendation after stabilisation, step limits and bounds."""
+    low, high = recommended, recommended
+    for k in range(rules.window_up):
+        if not np.isnan(history[k, 0]):
+            low = min(low, int(history[k, 0]))
+    for k in range(rules.window_down):
+        if not np.isnan(history[k, 0]):
+            high = max(high, int(history[k, 0]))
+    order = rule.stabilize(recommended, have, high, low)
+    if order > have:
+        order = _limited(order, have, rules.limits_up, rules.select_up, history, True)
+    elif order < have:
+        order = _limited(order, have, rules.limits_down, rules.select_down, history, False)
+    return min(max(order, lowest), highest)
+
+
+@register_jitable  # type: ignore[misc]
+def _limited(order, have, limits, select, history, up):  # type: ignore[no-untyped-def]
+    if select < 0:
+        return have
+    starts = np.empty(len(limits))
+    for i in range(len(limits)):
+        moved = 0.0
+        for k in range(int(np.ceil(limits[i, 0])) - 1):
+            moved += history[k, 1]
+        starts[i] = max(0.0, have - moved)
+    if up:
+        allowed = rule.up_limit(have, starts, limits[:, 1], limits[:, 2], select == 1)
+    else:
+        allowed = rule.down_limit(have, starts, limits[:, 1], limits[:, 2], select == 1)
+    return rule.limit_step(order, have, allowed, allowed)
+
+
+@register_jitable  # type: ignore[misc]
+def _remember(history, recommended, change):  # type: ignore[no-untyped-def]
+    for k in range(len(history) - 1, 0, -1):
+        history[k, 0], history[k, 1] = history[k - 1, 0], history[k - 1, 1]
+    if len(history) > 0:
+        history[0, 0], history[0, 1] = recommended, change
+
+
+@register_jitable  # type: ignore[misc]
+def _let_go(ready, starting, n_starting, order):  # type: ignore[no-untyped-def]
+    """Starting replicas go first, the newest first; then ready ones."""
+    surplus = ready + n_starting - order
+    for age in range(len(starting)):
+        gone = min(surplus, starting[age])
+        starting[age] -= gone
+        n_starting -= gone
+        surplus -= gone
+    return ready - surplus, n_starting
+
+
+@register_jitable  # type: ignore[misc]
+def _late(waiting, room, wait_steps):  # type: ignore[no-untyped-def]
+    """Work of the step whose wait is known now, if it was too long; then the rows move on by one step with `room`.
+
+    A step is late when what queued at its end is more than what could be served within the wait after it.
+    """
+    oldest = len(waiting) - 1
+    part = (wait_steps - oldest) * room
+    late = waiting[oldest, 1] if waiting[oldest, 0] > waiting[oldest, 2] + part + NOTHING else 0.0
+    for k in range(oldest, 0, -1):
+        waiting[k, 0], waiting[k, 1] = waiting[k - 1, 0], waiting[k - 1, 1]
+        waiting[k, 2] = waiting[k - 1, 2] + room
+    return late
+
+
+@numba.njit(cache=True)  # type: ignore[misc]
+def medians_of_minutes(minutes: FloatArray, first: int, last: int, stride: int, count: int) -> FloatArray:
+    """For each row first..last-1 the median of `count` values of `minutes`, `stride` apart, up to the row itself.
+
+    NaN values are left out; NaN where fewer than half were seen.
+    """
+    out = np.empty(last - first)
+    sample = np.empty(count)
+    for row in range(first, last):
+        n = 0
+        for k in range(count):
+            at = row - k * stride
+            if at >= 0 and not np.isnan(minutes[at]):
+                sample[n] = minutes[at]
+                n += 1
+        out[row - first] = np.median(sample[:n]) if 2 * n >= count else np.nan
+    return out

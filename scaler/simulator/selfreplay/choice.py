@@ -1,0 +1,122 @@
+"""Which setting plays next: the cheapest that keeps the error budget, by what replaying the past has shown.
+
+Costs and misses of every setting are summed with exponential forgetting, apart for three load contexts (what a quiet hour
+teaches says little about a ramp). A price of one bad unit of work turns both into one number; the smallest price at which
+the cheapest settings keep the budget is taken. Source of the rule: docs/methods.md, "Choose by replaying yourself".
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecaster.series import FloatArray
+
+FORGET_HOURS = 72.0
+"""Three days: two of the same load pattern, and yesterday's regime outweighs last week's."""
+CONTEXT_EDGES = (0.3, 1.0)
+"""Load of the last hour over its running mean: quiet, usual, high."""
+SHARED_WEIGHT = 0.3
+"""How much all contexts together count beside the present one."""
+LOWEST_BUDGET, HIGHEST_BUDGET = 0.2, 3.0
+"""Of the promised budget: overspending is paid back and underspending used up within a day, within these bounds."""
+SMOOTH = 0.8
+"""Of the logarithm of the price from one hour to the next: the budget is a slow promise."""
+PRICES = np.exp(np.linspace(np.log(1e-4), np.log(1e5), 91))
+"""Replica-steps per unit of work, relative to what one replica-step can serve."""
+
+
+@dataclass(eq=False)
+class ReplayedSums:
+    """Decayed sums per context and setting, in replica-steps and in units of work. Mutable: `add` one block at a time."""
+
+    n_settings: int
+    cost: FloatArray = field(init=False)
+    bad: FloatArray = field(init=False)
+    arrived: FloatArray = field(init=False)
+    hours: float = 0.0
+    mean_load: float = 0.0
+    recent_load: float = 0.0
+
+    def __post_init__(self) -> None:
+        contexts = len(CONTEXT_EDGES) + 1
+        self.cost, self.bad = np.zeros((contexts, self.n_settings)), np.zeros((contexts, self.n_settings))
+        self.arrived = np.zeros(contexts)
+
+    @property
+    def context(self) -> int:
+        """The load context of the block that comes next."""
+        if self.mean_load <= 0:
+            return 1
+        return int(np.searchsorted(CONTEXT_EDGES, self.recent_load / self.mean_load))
+
+    def add(self, cost: FloatArray, bad: FloatArray, arrived: float, hours: float) -> None:
+        """One block: what each setting cost and missed, (n_settings,).
+
+        Misses count as regret against the best setting of the block: what none could serve says nothing about the choice,
+        and would make it give up on the rest.
+        """
+        context, keep = self.context, float(np.exp(-hours / FORGET_HOURS))
+        for sums in (self.cost, self.bad, self.arrived):
+            sums *= keep
+        self.cost[context] += cost
+        self.bad[context] += bad - bad.min()
+        self.arrived[context] += arrived
+        self.mean_load = (self.mean_load * self.hours + arrived) / (self.hours + hours)
+        self.recent_load = arrived / hours
+        self.hours += hours
+
+
+@dataclass(eq=False)
+class Budget:
+    """The error budget of one played path: what arrived, what was bad, and the price that follows. Mutable."""
+
+    objective: float
+    arrived: float = 0.0
+    bad: float = 0.0
+    last_day: float = 0.0
+    log_price: float | None = None
+
+    def spend(self, arrived: float, bad: float, hours: float) -> None:
+        """One block of the played path."""
+        keep = float(np.exp(-hours / 24.0))
+        self.arrived += arrived
+        self.bad += bad
+        self.last_day = self.last_day * keep + arrived
+
+    def bad_fraction(self) -> float:
+        """The share of bad work that the next day may have."""
+        promised = 1.0 - self.objective
+        if self.last_day <= 0:
+            return promised
+        owed = (promised * self.arrived - self.bad) / self.last_day
+        return float(np.clip(promised + owed, LOWEST_BUDGET * promised, HIGHEST_BUDGET * promised))
+
+
+def choose(sums: ReplayedSums, budget: Budget, members: NDArray[np.int64], unit_work: float) -> tuple[int, int]:
+    """(setting that plays, runner-up) among `members`; moves the budget's price. `unit_work` scales the prices: what one
+    replica serves in one step."""
+    shared_cost, shared_bad = sums.cost.sum(axis=0), sums.bad.sum(axis=0)
+    cost = (sums.cost + SHARED_WEIGHT * shared_cost)[:, members]
+    bad = (sums.bad + SHARED_WEIGHT * shared_bad)[:, members] / unit_work
+    allowed = budget.bad_fraction() * sums.arrived.sum() * (1 + SHARED_WEIGHT * len(cost)) / unit_work
+    log_price = np.log(PRICES[_cheapest_price(cost, bad, allowed)])
+    if budget.log_price is not None:
+        log_price = SMOOTH * budget.log_price + (1 - SMOOTH) * log_price
+    budget.log_price = float(log_price)
+    total = cost[sums.context] + np.exp(log_price) * bad[sums.context]
+    first, second = np.argsort(total, kind="stable")[:2] if len(members) > 1 else (0, 0)
+    return int(members[first]), int(members[second])
+
+
+def _cheapest_price(cost: FloatArray, bad: FloatArray, allowed: float) -> int:
+    """Index of the smallest price at which the cheapest settings of all contexts keep `allowed`; the highest if none."""
+    low, high = 0, len(PRICES) - 1
+    while low < high:
+        middle = (low + high) // 2
+        picks = np.argmin(cost + PRICES[middle] * bad, axis=1)
+        if np.take_along_axis(bad, picks[:, None], axis=1).sum() <= allowed:
+            high = middle
+        else:
+            low = middle + 1
+    return low
