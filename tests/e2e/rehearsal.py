@@ -1,0 +1,252 @@
+"""A whole world in compressed time: gateway -> Prometheus -> `headstart run` -> API server -> pods -> gateway.
+
+Everything is a process of its own except the fake kubelet. One wall second is `scale` seconds of the trace.
+"""
+
+import csv
+import json
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from tests.e2e.traffic import STEP, write_trace
+from tests.servers.cluster import TOKENS, Cluster
+from tests.servers.kubelet import FakeKubelet
+from tests.servers.manifests import deployment
+from tests.servers.processes import ServerProcess, free_port, http_status, wait_until
+from tests.servers.prometheus import Prometheus, Series
+
+NAME = "chat"
+SCRAPE_SECONDS = 1.0
+PER_REPLICA = 2.5
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What was to be seen at one moment of the trace."""
+
+    at: datetime
+    demand: float
+    ready: int
+    desired: int
+
+
+class Rehearsal:
+    """Built, then `start_world`, then `start_service`; `stop` ends whatever runs."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        cluster: Cluster,
+        kubelet: FakeKubelet,
+        prometheus: Prometheus,
+        namespace: str,
+        trace: tuple[list[datetime], np.ndarray],
+        begin: datetime,
+        scale: float,
+        startup: timedelta,
+    ) -> None:
+        self.folder, self.cluster, self.kubelet, self.prometheus = folder, cluster, kubelet, prometheus
+        self.namespace, self.scale, self.startup, self._trace = namespace, scale, startup, trace
+        self.trace_file = folder / "trace.csv"
+        write_trace(self.trace_file, *trace)
+        self.samples: list[Sample] = []
+        self._begin = begin
+        self._wall_origin = 0.0
+        self._halt = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._exporter: ServerProcess | None = None
+        self._exporter_port = free_port()
+        self.service: ServerProcess | None = None
+        self.url = f"http://127.0.0.1:{free_port()}"
+
+    # The world
+
+    def start_world(self, *, replicas: int, prometheus_through: str = "") -> None:
+        """Gateway, history and scrapes, and a deployment whose `replicas` are ready; the trace stands at `begin`."""
+        api = self.cluster.api()
+        self.kubelet.startup_seconds = self.startup.total_seconds() / self.scale
+        api.create(f"/apis/apps/v1/namespaces/{self.namespace}/deployments", deployment(NAME, replicas))
+        wait_until(lambda: self.ready() == replicas, timeout_seconds=60, what=f"{replicas} replicas are ready")
+        self._wall_origin = time.time()
+        self._exporter = self._gateway()
+        self._exporter.start()
+        metrics = f"http://127.0.0.1:{self._exporter_port}/metrics"
+        self._exporter.wait_ready(lambda: http_status(metrics) == 200, timeout_seconds=30)
+        self.prometheus.scrape([f"127.0.0.1:{self._exporter_port}"], interval_seconds=SCRAPE_SECONDS)
+        self.prometheus.backfill(self._history())
+        self.prometheus.start()
+        self.prometheus.wait_for("rate(gateway_good_requests_total[5s])")
+        self._watcher.start()
+
+    def now(self) -> datetime:
+        """The trace's time."""
+        return self._begin + timedelta(seconds=(time.time() - self._wall_origin) * self.scale)
+
+    def wait_for_time(self, moment: datetime) -> None:
+        """Returns when the trace stands at `moment`; fails at once if a process has ended."""
+
+        def reached() -> bool:
+            for process in (self._exporter, self.prometheus.process, self.service):
+                if process is not None and not process.is_running:
+                    raise RuntimeError(f"{process.command[0]} has ended; its log ends:\n{process.log_tail()}")
+            return self.now() >= moment
+
+        wall = (moment - self.now()).total_seconds() / self.scale
+        wait_until(reached, timeout_seconds=max(wall, 0) + 10, what=f"the trace stands at {moment}", poll_seconds=0.2)
+
+    def ready(self) -> int:
+        return int(self._deployment().get("status", {}).get("readyReplicas", 0))
+
+    def desired(self) -> int:
+        return int(self._deployment()["spec"]["replicas"])
+
+    def between(self, start: datetime, end: datetime) -> list[Sample]:
+        return [sample for sample in self.samples if start <= sample.at < end]
+
+    # The service
+
+    def start_service(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        prometheus_url: str | None = None,
+        kubernetes_url: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`headstart run` enforces a policy for the deployment, with its first turn done."""
+        policies = self.folder / "policies"
+        policies.mkdir(exist_ok=True)
+        policy = {
+            "apiVersion": "headstart.dev/v1alpha1",
+            "kind": "InferenceScalingPolicy",
+            "metadata": {"name": NAME, "namespace": self.namespace},
+            "spec": dict(spec),
+        }
+        (policies / f"{NAME}.yaml").write_text(yaml.safe_dump(policy))
+        kubeconfig = self.cluster.kubeconfig_of("admin", server=kubernetes_url, name=f"service-{self.namespace}")
+        self.service = ServerProcess(
+            [
+                Path(sys.executable).parent / "headstart",
+                "run",
+                f"--policies={policies}",
+                f"--store=sqlite:///{self.folder / 'headstart.db'}",
+                f"--prometheus-url={prometheus_url or self.prometheus.url}",
+                f"--kubeconfig={kubeconfig}",
+                f"--http={self.url.removeprefix('http://')}",
+                f"--time-scale={self.scale:g}",
+            ],
+            log=self.folder / "headstart.log",
+            environment={"OMP_NUM_THREADS": "1", **(environment or {})},
+        )
+        self.service.start()
+        self.service.wait_ready(lambda: http_status(f"{self.url}/readyz") == 200, timeout_seconds=60)
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """The service's own last decisions, as its API tells them."""
+        url = f"{self.url}/api/v1/endpoints/{self.namespace}/{NAME}/decisions"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            told = json.load(answer)
+        return list(told["decisions"] if isinstance(told, dict) else told)
+
+    def metrics(self) -> str:
+        """The service's own metrics."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def events(self) -> list[dict[str, Any]]:
+        found = self.cluster.api().get(f"/api/v1/namespaces/{self.namespace}/events")["items"]
+        return [event for event in found if event["source"].get("component") == "headstart"]
+
+    def stop(self) -> None:
+        self._halt.set()
+        if self._watcher.is_alive():
+            self._watcher.join(timeout=10)
+        for process in (self.service, self._exporter):
+            if process is not None:
+                process.terminate(timeout_seconds=10)
+        self.prometheus.process.kill()
+
+    def write_samples(self) -> Path:
+        """What was seen, as CSV beside the logs: for a person who asks why a run failed."""
+        path = self.folder / "samples.csv"
+        with path.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["at", "demand", "ready", "desired"])
+            rows.writerows((one.at.isoformat(), f"{one.demand:.3f}", one.ready, one.desired) for one in self.samples)
+        return path
+
+    def _watch(self) -> None:
+        start, per_second = self._trace[0][0], self._trace[1]
+        while not self._halt.wait(0.2):
+            try:
+                found = self._deployment()
+            except OSError:
+                continue  # the API server is away
+            at = self.now()
+            self.samples.append(
+                Sample(
+                    at=at,
+                    demand=float(per_second[min(int((at - start) / STEP), len(per_second) - 1)]),
+                    ready=int(found.get("status", {}).get("readyReplicas", 0)),
+                    desired=int(found["spec"]["replicas"]),
+                )
+            )
+
+    def _deployment(self) -> dict[str, Any]:
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{NAME}"
+        return dict(self.cluster.api().get(path))
+
+    def _gateway(self) -> ServerProcess:
+        return ServerProcess(
+            [
+                sys.executable,
+                "-m",
+                "tests.e2e.exporter",
+                f"--port={self._exporter_port}",
+                f"--trace={self.trace_file}",
+                f"--wall-origin={self._wall_origin}",
+                f"--trace-origin={self._begin.isoformat()}",
+                f"--scale={self.scale}",
+                f"--per-replica={PER_REPLICA}",
+                f"--kubernetes={self.cluster.url}",
+                f"--token={TOKENS['admin']}",
+                f"--certificate-authority={self.cluster.certificate_authority}",
+                f"--namespace={self.namespace}",
+                f"--name={NAME}",
+            ],
+            log=self.folder / "exporter.log",
+            environment={"PYTHONPATH": str(ROOT)},
+        )
+
+    def _history(self) -> list[Series]:
+        """The trace before `begin`, as scrapes of the same gateway would have left it."""
+        starts, per_second = self._trace
+        n = int((self._begin - starts[0]) / STEP)
+        every = max(1, round(SCRAPE_SECONDS * self.scale / STEP.total_seconds()))
+        arrived = np.cumsum(per_second[:n]) * STEP.total_seconds()
+        ends = [self._wall(at + STEP) for at in starts[:n]]
+        labels = {"namespace": self.namespace, "service": NAME, "code": "200"}
+        samples = [(ends[index], float(arrived[index])) for index in range(0, n, every)]
+        return [Series(metric="http_requests", kind="counter", labels=labels, samples=samples)]
+
+    def _wall(self, at: datetime) -> datetime:
+        seconds = self._wall_origin + (at - self._begin).total_seconds() / self.scale
+        return datetime.fromtimestamp(seconds, at.tzinfo)
+
+
+def shortfall_share(samples: list[Sample], usable: Callable[[Sample], float]) -> float:
+    """The part of the demand that the ready replicas could not carry, as a share of all demand."""
+    missing = sum(max(0.0, sample.demand - usable(sample)) for sample in samples)
+    return missing / sum(sample.demand for sample in samples)
