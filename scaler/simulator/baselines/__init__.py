@@ -1,0 +1,1 @@
+"""How the systems people use today decide, each re-implemented from its public sources."""

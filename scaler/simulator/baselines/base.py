@@ -1,0 +1,161 @@
+"""What every baseline is told, and how it is played in the simulated world."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import nan
+from typing import Protocol
+
+from forecaster.series import DemandUnit, FloatArray
+from scaler.domain.policy import ScalingPolicy
+from scaler.simulator.lane import Lane
+
+SCRAPE_STEPS = 1
+"""Metrics reach a scaler one scrape (15 s) late ..."""
+RATE_WINDOW_STEPS = 4
+"""... as means over a minute: a signal is 45 s old on average, within the 30 to 75 s seen in practice."""
+DEFAULT_SERVICE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Site:
+    """One endpoint as a baseline knows it before it starts. `history` is work per step up to the start of the test."""
+
+    lowest: int
+    highest: int
+    capacity_per_second: float
+    utilization: float
+    service_seconds: float
+    startup_seconds: float
+    queue_wait_seconds: float
+    step_seconds: float
+    start_epoch_seconds: float
+    history: FloatArray
+
+    @property
+    def per_step(self) -> float:
+        """Units that one replica serves in a step."""
+        return self.capacity_per_second * self.step_seconds
+
+    def steps(self, seconds: float) -> int:
+        return max(1, round(seconds / self.step_seconds))
+
+
+def site_of(policy: ScalingPolicy, history: FloatArray, step_seconds: float, start_epoch_seconds: float) -> Site:
+    """The baseline's view of a policy. One request holds a replica's slot for maxConcurrency / perReplica seconds (Little),
+    which turns a queue into replicas; tokens and concurrency have no request size here: 15 s."""
+    spec = policy.spec
+    service = DEFAULT_SERVICE_SECONDS
+    if spec.demand.unit is DemandUnit.REQUESTS:
+        service = spec.capacity.max_concurrency / spec.capacity.per_replica
+    return Site(
+        lowest=spec.replicas.min,
+        highest=spec.replicas.max,
+        capacity_per_second=spec.capacity.per_replica,
+        utilization=spec.capacity.utilization.target,
+        service_seconds=service,
+        startup_seconds=spec.startup.expected.total_seconds(),
+        queue_wait_seconds=spec.slo.queue_wait.total_seconds(),
+        step_seconds=step_seconds,
+        start_epoch_seconds=start_epoch_seconds,
+        history=history,
+    )
+
+
+@dataclass(slots=True)
+class Situation:
+    """What a scaler may see at the start of a step. `load` of a step is what was in service plus what queued at its end,
+    in replicas' worth (the in-flight requests over what one replica holds); `work` is what arrived, units per step.
+
+    Both lists begin with the history and end with the last finished step. `blind`: the metrics source answers nothing.
+    """
+
+    site: Site
+    ready: int = 0
+    starting: int = 0
+    queue: float = 0.0
+    step: int = 0
+    blind: bool = False
+    work: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
+    _work_sums: list[float] = field(default_factory=lambda: [0.0])
+    _load_sums: list[float] = field(default_factory=lambda: [0.0])
+
+    @property
+    def total(self) -> int:
+        return self.ready + self.starting
+
+    @property
+    def now_seconds(self) -> float:
+        """Since the start of the test."""
+        return self.step * self.site.step_seconds
+
+    def push(self, work: float, load: float) -> None:
+        self.work.append(work)
+        self.load.append(load)
+        self._work_sums.append(self._work_sums[-1] + work)
+        self._load_sums.append(self._load_sums[-1] + load)
+
+    def mean_load(self, n_steps: int, delay_steps: int = 0) -> float:
+        """Mean load of the `n_steps` that ended `delay_steps` ago or before; NaN when nothing is known."""
+        return nan if self.blind else _mean(self._load_sums, n_steps, delay_steps)
+
+    def mean_demand(self, n_steps: int, delay_steps: int = 0) -> float:
+        """Mean arrivals per second, as `mean_load`."""
+        if self.blind:
+            return nan
+        return _mean(self._work_sums, n_steps, delay_steps) / self.site.step_seconds
+
+    def scraped_load(self) -> float:
+        """Load as a scraped, rated metric shows it."""
+        return self.mean_load(RATE_WINDOW_STEPS, SCRAPE_STEPS)
+
+    @property
+    def in_service(self) -> float:
+        """In-flight requests of the last step, in replicas' worth (without the queue)."""
+        return self.load[-1] - self.queue / (self.site.capacity_per_second * self.site.service_seconds)
+
+
+def _mean(sums: Sequence[float], n_steps: int, delay_steps: int) -> float:
+    last = len(sums) - 1 - delay_steps
+    first = max(0, last - n_steps)
+    return (sums[last] - sums[first]) / (last - first) if last > first else nan
+
+
+class Strategy(Protocol):
+    """One scaler on one endpoint, told each control step what it may see."""
+
+    def desired(self, now: Situation) -> int:
+        """How many replicas it wants; the caller keeps them within the policy's bounds."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """How to make a strategy, and its one aggressiveness knob.
+
+    `make(site, knob)` gives a fresh strategy; knob None means the default of the system as people run it. `knob_values`
+    go from cheapest to most careful; `knob` names what they are.
+    """
+
+    name: str
+    make: Callable[[Site, float | None], Strategy]
+    knob: str
+    knob_values: tuple[float, ...]
+
+
+def play(strategy: Strategy, lane: Lane, site: Site, blind: Callable[[int], bool] = lambda step: False) -> None:
+    """Let the strategy order at the start of every step until the lane's end. `blind(step)`: metrics are out."""
+    now = Situation(site=site)
+    for work in site.history.tolist():
+        now.push(work, work / site.per_step)
+    slot = site.capacity_per_second * site.service_seconds
+    for step in range(len(lane.work)):
+        now.step, now.ready, now.starting, now.queue = step, lane.ready, len(lane.starting), lane.queue
+        now.blind = blind(step)
+        lane.order(min(max(strategy.desired(now), site.lowest), site.highest))
+        lane.advance()
+        now.push(float(lane.work[step]), lane.served(step) / site.per_step + lane.queue / slot)
+
+
+UTILIZATION_VALUES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.33, 0.25, 0.2)
+"""The knob that most scalers have: the share of a replica that is planned for."""

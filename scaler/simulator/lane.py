@@ -1,0 +1,202 @@
+"""One endpoint of the simulated world: a first-in-first-out queue before replicas that take time to start.
+
+Fluid: a step's arrivals flow in evenly over the step; a ready replica serves `capacity` units per second, first come
+first served; what finds no room waits. A row of the outcome is one step: the order is given at its start, everything else
+is as at its end. A replica is paid from its order until it is let go. Scale-in is instant and lets starting replicas go
+first, the newest first.
+
+Concurrency is served the same way in unit-seconds: a level d over a step of s seconds is d x s units of work, a replica
+that holds c at once does c per second, and what exceeds the room is carried on, as open requests are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forecaster.series import FloatArray
+from scaler.simulator.startups import StartupModel
+
+NOTHING = 1e-9
+"""A queue below this is rounding of sums, not work."""
+
+
+class Lane:
+    """Mutable by design: the world moves when told, one step at a time. All times are seconds since the lane's start."""
+
+    def __init__(
+        self,
+        work: FloatArray,
+        *,
+        step_seconds: float,
+        capacity_per_second: float,
+        startup: StartupModel,
+        rng: np.random.Generator,
+        ready: int,
+    ) -> None:
+        n = len(work)
+        self.work = work
+        self.step_seconds = step_seconds
+        self.capacity = capacity_per_second
+        self.ready = ready
+        self.starting: list[tuple[float, float]] = []
+        """(ordered, ready) of each starting replica, oldest order first."""
+        self.queue = 0.0
+        self.step = 0
+        self.starts = 0
+        self.finished: list[tuple[float, float]] = []
+        """(ordered, ready) of every start that came to its end."""
+        self.rows = np.zeros((n, 5))
+        """desired, starting, ready, queue, units that could be served: one row a step, filled up to `step`."""
+        self._startup, self._rng = startup, rng
+        self._listed = work.tolist()
+
+    @property
+    def now_seconds(self) -> float:
+        return self.step * self.step_seconds
+
+    @property
+    def total(self) -> int:
+        return self.ready + len(self.starting)
+
+    def order(self, replicas: int) -> None:
+        """Have `replicas` standing or starting from now on."""
+        total = self.ready + len(self.starting)
+        if replicas > total:
+            now = self.step * self.step_seconds
+            for _ in range(replicas - total):
+                self.starting.append((now, now + self._startup.draw_seconds(self._rng)))
+            self.starts += replicas - total
+        elif replicas < total:
+            kept = max(0, len(self.starting) - (total - replicas))
+            self.ready = min(self.ready, replicas)
+            del self.starting[kept:]
+
+    def advance(self) -> None:
+        """One step passes."""
+        dt = self.step_seconds
+        desired = self.ready + len(self.starting)
+        end = (self.step + 1) * dt
+        room = self.ready * self.capacity * dt
+        if self.starting:
+            room += self._became_ready(end)
+        left = self.queue + self._listed[self.step] - room
+        self.queue = left if left > NOTHING else 0.0
+        self.rows[self.step] = (desired, len(self.starting), self.ready, self.queue, room)
+        self.step += 1
+        if self.starting:
+            self._became_ready(end, at_end=True)
+
+    def _became_ready(self, end: float, at_end: bool = False) -> float:
+        """Move the replicas that are ready before `end` (or at it) over; the units that they could serve until then."""
+        room = 0.0
+        still = []
+        for ordered, ready_at in self.starting:
+            if ready_at < end - NOTHING or (at_end and ready_at <= end + NOTHING):
+                room += max(0.0, end - ready_at) * self.capacity
+                self.ready += 1
+                self.finished.append((ordered, ready_at))
+            else:
+                still.append((ordered, ready_at))
+        self.starting = still
+        return room
+
+    def served(self, k: int) -> float:
+        """Units served in step k (which must have passed)."""
+        before = self.rows[k - 1, 3] if k else 0.0
+        return float(before + self.work[k] - self.rows[k, 3])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What came of one strategy on one endpoint: arrays of shape (n_steps,), one entry a control step.
+
+    `demand` is units per step (concurrency: the level); `queue` the same unit. `wait_seconds` is the wait, for a ready
+    replica with room, of a request that arrives at the end of the step (the last of the step's own).
+    """
+
+    demand: FloatArray
+    desired: FloatArray
+    starting: FloatArray
+    ready: FloatArray
+    queue: FloatArray
+    wait_seconds: FloatArray
+    starts: int
+    step_seconds: float
+
+    @property
+    def replica_hours(self) -> float:
+        return float((self.ready + self.starting).sum() * self.step_seconds / 3600)
+
+    def attainment(self, queue_wait_seconds: float) -> float:
+        """Share of demand in steps whose wait is within the promise; 1 when nothing was asked."""
+        total = self.demand.sum()
+        return float(self.demand[self.wait_seconds <= queue_wait_seconds].sum() / total) if total > 0 else 1.0
+
+    @property
+    def cold_requests(self) -> float:
+        """Demand of the steps that ended without a ready replica."""
+        return float(self.demand[self.ready == 0].sum())
+
+    def p95_wait_seconds(self) -> float:
+        """The wait that 95 % of demand did not exceed; 0 when nothing was asked."""
+        total = self.demand.sum()
+        if total <= 0:
+            return 0.0
+        by_wait = np.argsort(self.wait_seconds, kind="stable")
+        share = np.cumsum(self.demand[by_wait]) / total
+        return float(self.wait_seconds[by_wait[min(np.searchsorted(share, 0.95 - 1e-12), len(by_wait) - 1)]])
+
+
+def outcome_of(lane: Lane, *, is_rate: bool) -> Outcome:
+    """The outcome of a lane that has come to its end."""
+    unit = 1.0 if is_rate else lane.step_seconds
+    desired, starting, ready, queue, room = lane.rows.T
+    return Outcome(
+        demand=lane.work / unit,
+        desired=desired.copy(),
+        starting=starting.copy(),
+        ready=ready.copy(),
+        queue=queue / unit,
+        wait_seconds=waits(lane),
+        starts=lane.starts,
+        step_seconds=lane.step_seconds,
+    )
+
+
+def waits(lane: Lane) -> FloatArray:
+    """Per step, the seconds from its end until all that had arrived by then was served, in order; shape (n_steps,).
+
+    Example: 30 units queue at the end of a step before 2 replicas of 1 unit per second: 15 s. Work that still queues at
+    the end of the span is served by the replicas that stand or start then; without any, one start-up time later.
+    """
+    n, dt = len(lane.work), lane.step_seconds
+    queue, room = lane.rows[:, 3], lane.rows[:, 4]
+    arrived = np.cumsum(lane.work)
+    served = arrived - queue
+    result = np.zeros(n)
+    waiting = np.flatnonzero(queue > 0)
+    if len(waiting) == 0:
+        return result
+    step = np.searchsorted(served, arrived[waiting] - NOTHING * np.maximum(1.0, arrived[waiting]))
+    inside = step < n
+    k, j = waiting[inside], step[inside]
+    share = (arrived[k] - served[j - 1]) / np.maximum(room[j], NOTHING)
+    result[k] = (j - k - 1) * dt + np.clip(share, 0.0, 1.0) * dt
+    for k in waiting[~inside]:
+        result[k] = (n - 1 - k) * dt + _drain_seconds(lane, float(arrived[k] - served[-1]))
+    return result
+
+
+def _drain_seconds(lane: Lane, units: float) -> float:
+    """Seconds from the end of the span until `units` more are served, if nothing else is ordered or arrives."""
+    end = len(lane.work) * lane.step_seconds
+    coming = sorted(ready_at - end for _, ready_at in lane.starting)
+    serving, now = lane.ready, 0.0
+    if serving + len(coming) == 0:
+        coming = [lane._startup.typical.total_seconds()]
+    for at in coming:
+        step = (at - now) * serving * lane.capacity
+        if step >= units:
+            break
+        units, now, serving = units - step, at, serving + 1
+    return now + units / (serving * lane.capacity)

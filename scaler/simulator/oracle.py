@@ -1,0 +1,223 @@
+"""The clairvoyant: what knowing all arrivals beforehand would have cost, at the same objective.
+
+Two numbers bracket the best that any scaler could have done. `lower_bound`: no schedule of whole or fractional replicas
+whose attainment reaches the objective costs less. `feasible`: a schedule of whole replicas, played in the same world with
+the same start-up time, that reaches it. Loading costs the clairvoyant too: a start is paid from its order.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from forecaster.series import FloatArray
+from scaler.simulator.lane import Lane, Outcome, outcome_of
+from scaler.simulator.startups import StartupModel
+
+MOST_BLOCKS = 3600
+"""HiGHS solves so many in about two seconds; longer spans are bounded on coarser blocks (5 days of two minutes instead of
+one: 0.2 % looser)."""
+BLOCK_SECONDS = 60.0
+FEW_REPLICAS = 4
+"""Up to so many replicas a bound on whole replicas beats the fluid one; beyond, it is looser and slower."""
+BISECTIONS = 14
+CLOSE_ENOUGH = 0.01
+"""An attainment that leaves at most this share of the allowed misses unused ends the bisection."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """One endpoint's test span as the clairvoyant sees it. `work` (n_steps,) units; `first` replicas stand at the start."""
+
+    work: FloatArray
+    step_seconds: float
+    capacity_per_second: float
+    startup: StartupModel
+    queue_wait_seconds: float
+    objective: float
+    lowest: int
+    highest: int
+    first: int
+    is_rate: bool = True
+
+    @property
+    def room(self) -> float:
+        return self.capacity_per_second * self.step_seconds
+
+    @property
+    def allowed_bad(self) -> float:
+        return (1.0 - self.objective) * float(self.work.sum())
+
+    @property
+    def start_seconds(self) -> float:
+        """What a start costs at least: its loading. A random law may be as short as nothing."""
+        law = self.startup
+        random = law.sigma > 0 or len(law.observed_seconds) > 0
+        return 0.0 if random else law.typical.total_seconds() * law.slow_factor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clairvoyant:
+    """Replica hours; None where the objective cannot be reached within the bounds (or no path was found that does)."""
+
+    lower_bound_replica_hours: float | None
+    feasible_replica_hours: float | None
+    outcome: Outcome | None
+
+
+def clairvoyant(task: Task) -> Clairvoyant:
+    """Both ends of the bracket. An endpoint without any demand costs its lower bound on replicas, nothing else."""
+    bound = lower_bound_hours(task)
+    outcome = feasible(task)
+    hours = outcome.replica_hours if outcome is not None else None
+    return Clairvoyant(lower_bound_replica_hours=bound, feasible_replica_hours=hours, outcome=outcome)
+
+
+def lower_bound_hours(task: Task) -> float | None:
+    """The larger of two valid bounds; None when no schedule within the bounds reaches the objective."""
+    if task.work.sum() <= 0:
+        return 0.0
+    fluid = _fluid_bound_seconds(task)
+    if fluid is None:
+        return None
+    return max(fluid, _whole_bound_seconds(task)) / 3600
+
+
+def _fluid_bound_seconds(task: Task) -> float | None:
+    """Linear programme over blocks of a minute or more (and no shorter than the allowed wait).
+
+    min sum_t b n_t + S y_t  with  y_t >= n_t - n_(t-1),  s_t + r_(t-1) <= c b n_t,  s_t + r_t <= w_t,
+    sum_t s_t + r_t >= A sum_t w_t,  0 <= n_t <= max; s_t, r_t: work of block t served in t, in t + 1.
+    A good request of block t waits less than a block, so it is served in t or t + 1; means over a block vary no more than
+    the counts themselves: every schedule that reaches the objective A is a point of this programme, at no higher cost.
+    """
+    # scipy.optimize takes half a second to import and only a replay needs it.
+    from scipy.optimize import linprog
+    from scipy.sparse import bmat, diags, eye, vstack
+
+    work, block = _blocks(task)
+    n = len(work)
+    one, zero = eye(n, format="csr"), None
+    shift = diags([np.ones(n - 1)], [-1], shape=(n, n), format="csr") if n > 1 else eye(n, format="csr") * 0.0
+    matrix = bmat(
+        [
+            [one - shift, -one, zero, zero],
+            [-task.capacity_per_second * block * one, zero, one, shift],
+            [zero, zero, one, one],
+        ],
+        format="csr",
+    )
+    total = np.concatenate([np.zeros(2 * n), -np.ones(2 * n)])[None, :]
+    first = np.zeros(n)
+    first[0] = task.first
+    limits = np.concatenate([first, np.zeros(n), work, [-task.objective * work.sum()]])
+    cost = np.concatenate([np.full(n, block), np.full(n, task.start_seconds), np.zeros(2 * n)])
+    bounds = np.zeros((4 * n, 2))
+    bounds[:n, 1] = task.highest
+    bounds[n:, 1] = np.inf
+    solved = linprog(cost, A_ub=vstack([matrix, total]).tocsr(), b_ub=limits, bounds=bounds, method="highs-ipm")
+    return float(solved.fun) if solved.status == 0 else None
+
+
+def _blocks(task: Task) -> tuple[FloatArray, float]:
+    """Work per block and the block's length. The last block is filled up with nothing (its replicas are paid in full only
+    where that costs less than the span itself: the programme is free to let them go)."""
+    least = max(BLOCK_SECONDS, task.queue_wait_seconds)
+    per_block = ceil(least / task.step_seconds - 1e-9)
+    per_block *= ceil(len(task.work) / per_block / MOST_BLOCKS)
+    padded = np.zeros(ceil(len(task.work) / per_block) * per_block)
+    padded[: len(task.work)] = task.work
+    return padded.reshape(-1, per_block).sum(axis=1), per_block * task.step_seconds
+
+
+def _whole_bound_seconds(task: Task) -> float:
+    """Lagrangian bound on whole replicas: max over prices of (least optimistic cost - price x allowed bad units).
+
+    Weak duality makes every price's value a bound. Only for endpoints that a few replicas serve and a promised wait
+    of at most one step; 0 otherwise.
+    """
+    from scaler.simulator.compiled_oracle import optimistic_value
+
+    useful = min(task.highest, ceil(task.work.max() / task.room))
+    if useful > FEW_REPLICAS or task.queue_wait_seconds > task.step_seconds:
+        return 0.0
+    low, high, best = np.log(1e-3), np.log(1e7), 0.0
+    for _ in range(24):
+        price = float(np.exp((low + high) / 2))
+        value, bad = optimistic_value(
+            task.work, task.room, task.step_seconds, task.start_seconds, price, useful, min(task.first, useful)
+        )
+        best = max(best, value - price * task.allowed_bad)
+        low, high = (np.log(price), high) if bad > task.allowed_bad else (low, np.log(price))
+    return best
+
+
+def feasible(task: Task) -> Outcome | None:
+    """The cheapest schedule found that reaches the objective when it is played in the world; None when none was found.
+
+    For a price of one bad unit the dynamic programme gives a schedule; the price is bisected until the played schedule
+    just reaches the objective, and the cheapest that did is kept.
+    """
+    low, high, best = np.log(0.1), np.log(1e4), None
+    for attempt in range(BISECTIONS):
+        worth = float(np.exp(high if attempt == 0 else (low + high) / 2))
+        outcome = _played(task, path_at(task, worth / task.capacity_per_second))
+        missing = task.objective - outcome.attainment(task.queue_wait_seconds)
+        if missing <= 1e-12:
+            if best is None or outcome.replica_hours < best.replica_hours:
+                best = outcome
+            if missing > -CLOSE_ENOUGH * (1.0 - task.objective):
+                break
+            high = np.log(worth)
+        elif attempt == 0:
+            return None
+        else:
+            low = np.log(worth)
+    return best
+
+
+def path_at(task: Task, price: float) -> np.ndarray:
+    """Ready replicas per control step of the cheapest schedule when a bad unit costs `price` replica-seconds."""
+    from scaler.simulator.compiled_oracle import cheapest_path
+
+    highest = min(task.highest, max(task.first, task.lowest, ceil(1.25 * task.work.max() / task.room) + 2))
+    return cheapest_path(
+        task.work,
+        task.room,
+        task.step_seconds,
+        task.start_seconds,
+        price,
+        task.capacity_per_second * task.queue_wait_seconds,
+        task.lowest,
+        highest,
+        task.first,
+        _lead_steps(task),
+    )
+
+
+def _lead_steps(task: Task) -> int:
+    return ceil(task.startup.typical.total_seconds() * task.startup.slow_factor / task.step_seconds - 1e-9)
+
+
+def _played(task: Task, ready: np.ndarray) -> Outcome:
+    """The schedule in the world: each replica is ordered one start-up time before it is to be ready.
+
+    A dip shorter than the start-up time never pays, so ordering the highest count of the next start-up time gives exactly
+    the path.
+    """
+    lead = _lead_steps(task)
+    ahead = np.concatenate([ready, np.full(lead, ready[-1])])
+    orders = np.lib.stride_tricks.sliding_window_view(ahead, lead + 1).max(axis=1)
+    rng = np.random.Generator(np.random.PCG64(0))
+    lane = Lane(
+        task.work,
+        step_seconds=task.step_seconds,
+        capacity_per_second=task.capacity_per_second,
+        startup=task.startup,
+        rng=rng,
+        ready=task.first,
+    )
+    for count in orders.tolist():
+        lane.order(count)
+        lane.advance()
+    return outcome_of(lane, is_rate=task.is_rate)

@@ -1,0 +1,328 @@
+"""The product on recorded demand: the real cycle in the simulated world, beside baselines and the clairvoyant.
+
+What is the same for every strategy: arrivals inside their bins, start-up times, the world's rules (lane.py), and the state
+at the start of the test span: ceil(demand of the minute before / capacity) replicas stand ready, nothing waits, nothing
+starts. The warm-up before it is history only. The policy's mode does not matter here: orders are carried out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from math import ceil, nan
+
+import numpy as np
+
+from forecaster.series import DemandSeries, FloatArray
+from scaler.cycle import TURN, Cycle, look_back
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import Mode, ScalingPolicy
+from scaler.domain.record import DecisionRecord
+from scaler.errors import SettingsError, TraceError
+from scaler.ports import Advisor
+from scaler.simulator.arrivals import StepDemand, StepGrid, covering_grid, spread
+from scaler.simulator.baselines.base import Baseline, Site, play, site_of
+from scaler.simulator.baselines.registry import BASELINES
+from scaler.simulator.faults import Faults
+from scaler.simulator.lane import Lane, Outcome, outcome_of
+from scaler.simulator.oracle import Clairvoyant, Task, clairvoyant
+from scaler.simulator.startups import StartupModel
+from scaler.simulator.world import (
+    FixedPolicies,
+    MemoryLog,
+    SimulatedClock,
+    SimulatedSource,
+    SimulatedTarget,
+    World,
+    rng_for,
+)
+
+OWN = "headstart"
+DEFAULT_BASELINES = ("hpa", "keda", "knative", "static", "keepalive")
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, steps done, steps in all) now and then."""
+MakeAdvisor = Callable[[Mapping[EndpointId, DemandSeries]], Advisor]
+"""A fresh advisor. It is given all demand on the control grid, to prepare in batches what it would compute turn by turn; row
+t of what it prepares may read what ended before t only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayRequest:
+    """What to replay. `warmup` counts from the start of the trace; `length` None: to its end. `startup` None: as the policy
+    expects, always the same."""
+
+    policies: Mapping[EndpointId, ScalingPolicy]
+    traces: Mapping[EndpointId, DemandSeries]
+    warmup: timedelta
+    seed: int = 0
+    baselines: tuple[str, ...] = DEFAULT_BASELINES
+    length: timedelta | None = None
+    startup: StartupModel | None = None
+    faults: Faults = field(default_factory=Faults)
+    frontier: bool = False
+    with_own: bool = True
+    with_clairvoyant: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One setting of a knob: what it cost and what share it served in time."""
+
+    knob: float
+    replica_hours: float
+    slo_attainment: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EndpointResult:
+    """Everything one endpoint's replay gave. `outcomes` begins with the product's own strategy. `decisions` are the turns
+    that changed the order and the first of each hour. `ahead` (n_steps,) is the demand per second that each turn planned
+    for (NaN: it planned nothing)."""
+
+    policy: ScalingPolicy
+    start: datetime
+    outcomes: Mapping[str, Outcome]
+    clairvoyant: Clairvoyant | None
+    decisions: Sequence[DecisionRecord]
+    ahead: FloatArray
+    frontier: Mapping[str, Sequence[Point]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReplayResult:
+    """`endpoints` in the order of their names; `several` is whether the trace names its endpoints."""
+
+    endpoints: Mapping[EndpointId, EndpointResult]
+    several: bool
+    seed: int
+    faults: Faults
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Span:
+    """One endpoint's demand on the control grid, and which part of it is the test."""
+
+    policy: ScalingPolicy
+    demand: StepDemand
+    first: int
+    last: int
+    startup: StartupModel
+    seed: int
+
+    @property
+    def grid(self) -> StepGrid:
+        return self.demand.grid
+
+    @property
+    def work(self) -> FloatArray:
+        return self.demand.work[self.first : self.last]
+
+    @property
+    def standing(self) -> int:
+        """Replicas that stand at the start of the test: as many as the minute before asks for."""
+        n = max(1, round(60 / self.grid.step_seconds))
+        minute = self.demand.work[max(0, self.first - n) : self.first].mean() if self.first else 0.0
+        spec = self.policy.spec
+        wanted = ceil(minute / (spec.capacity.per_replica * self.grid.step_seconds) - 1e-9)
+        return min(max(wanted, spec.replicas.min), spec.replicas.max)
+
+    def lane(self) -> Lane:
+        return Lane(
+            self.work,
+            step_seconds=self.grid.step_seconds,
+            capacity_per_second=self.policy.spec.capacity.per_replica,
+            startup=self.startup,
+            rng=rng_for(self.seed, self.policy.endpoint),
+            ready=self.standing,
+        )
+
+
+def run_replay(
+    request: ReplayRequest,
+    make_advisor: MakeAdvisor,
+    progress: Progress = lambda what, done, total: None,
+    processes: int = 1,
+) -> ReplayResult:
+    """The request played from beginning to end. The same request gives the same result.
+
+    With several endpoints and `processes` > 1 (`make_advisor` must be picklable then) endpoints are spread over processes.
+    Raises TraceError where the warm-up leaves nothing to test, SettingsError for an unknown baseline.
+    """
+    unknown = [name for name in request.baselines if name not in BASELINES]
+    if unknown:
+        raise SettingsError(f"baseline {unknown[0]!r} is not known; allowed: {', '.join(BASELINES)}")
+    if not request.traces:
+        raise TraceError("the trace holds no endpoint; need at least one")
+    names = sorted(request.traces)
+    run = partial(_endpoint, request, make_advisor)
+    results = {}
+    if processes > 1 and len(names) > 1:
+        with ProcessPoolExecutor(processes) as pool:
+            for done, (name, result) in enumerate(zip(names, pool.map(run, names), strict=True), start=1):
+                results[name] = result
+                progress(str(name), done, len(names))
+    else:
+        for done, name in enumerate(names, start=1):
+            inner = progress if len(names) == 1 else lambda what, done, total: None
+            results[name] = _endpoint(request, make_advisor, name, inner)
+            if len(names) > 1:
+                progress(str(name), done, len(names))
+    return ReplayResult(endpoints=results, several=len(names) > 1, seed=request.seed, faults=request.faults)
+
+
+def _endpoint(
+    request: ReplayRequest,
+    make_advisor: MakeAdvisor,
+    name: EndpointId,
+    progress: Progress = lambda what, done, total: None,
+) -> EndpointResult:
+    span = _span(request, name)
+    site = _site(span)
+    outcomes: dict[str, Outcome] = {}
+    decisions: Sequence[DecisionRecord] = ()
+    ahead = np.full(span.last - span.first, nan)
+    if request.with_own:
+        outcomes[OWN], decisions, ahead = _own(request, span, make_advisor, progress)
+    blind = _blind(request.faults, span)
+    frontier = {}
+    for i, key in enumerate(request.baselines):
+        progress(key, i, len(request.baselines))
+        baseline = BASELINES[key]
+        outcomes[key] = _played(baseline, None, span, site, blind)
+        if request.frontier:
+            frontier[key] = [_point(baseline, knob, span, site, blind) for knob in baseline.knob_values]
+    best = None
+    if request.with_clairvoyant:
+        progress("clairvoyant", 0, 1)
+        best = clairvoyant(task_of(span))
+        progress("clairvoyant", 1, 1)
+    return EndpointResult(
+        policy=span.policy,
+        start=span.grid.time(span.first),
+        outcomes=outcomes,
+        clairvoyant=best,
+        decisions=decisions,
+        ahead=ahead,
+        frontier=frontier,
+    )
+
+
+def _span(request: ReplayRequest, name: EndpointId) -> _Span:
+    series, policy = request.traces[name], request.policies[name]
+    begin = series.start + request.warmup
+    end = series.end if request.length is None else min(series.end, begin + request.length)
+    grid = covering_grid(series.start, end, TURN)
+    first = grid.index(begin)
+    if first >= grid.n_steps:
+        hours = (series.end - series.start).total_seconds() / 3600
+        raise TraceError(
+            f"{name}: the trace covers {hours:.1f} h and the warm-up takes {request.warmup.total_seconds() / 3600:.1f} h; "
+            "need a warm-up that ends before the trace does"
+        )
+    kept = series.until(end)
+    model = request.startup or StartupModel(typical=policy.spec.startup.expected)
+    return _Span(
+        policy=policy,
+        demand=spread(kept, grid, request.seed, str(name)),
+        first=first,
+        last=grid.n_steps,
+        startup=request.faults.startup(model),
+        seed=request.seed,
+    )
+
+
+def _site(span: _Span) -> Site:
+    return site_of(
+        span.policy,
+        span.demand.work[: span.first],
+        span.grid.step_seconds,
+        span.grid.time(span.first).timestamp(),
+    )
+
+
+def _blind(faults: Faults, span: _Span) -> Callable[[int], bool]:
+    start = span.grid.time(span.first)
+    outages = faults.outages_from(start)
+    return lambda step: any(outage.covers(start + step * span.grid.step) for outage in outages)
+
+
+def _played(baseline: Baseline, knob: float | None, span: _Span, site: Site, blind: Callable[[int], bool]) -> Outcome:
+    lane = span.lane()
+    play(baseline.make(site, knob), lane, site, blind)
+    return outcome_of(lane, is_rate=span.policy.spec.demand.unit.is_rate)
+
+
+def _point(baseline: Baseline, knob: float, span: _Span, site: Site, blind: Callable[[int], bool]) -> Point:
+    outcome = _played(baseline, knob, span, site, blind)
+    wait = span.policy.spec.slo.queue_wait.total_seconds()
+    return Point(knob=knob, replica_hours=outcome.replica_hours, slo_attainment=outcome.attainment(wait))
+
+
+def task_of(span: _Span) -> Task:
+    """The clairvoyant's task on the same span, with the same start."""
+    spec = span.policy.spec
+    return Task(
+        work=span.work,
+        step_seconds=span.grid.step_seconds,
+        capacity_per_second=spec.capacity.per_replica,
+        startup=span.startup,
+        queue_wait_seconds=spec.slo.queue_wait.total_seconds(),
+        objective=spec.slo.objective,
+        lowest=spec.replicas.min,
+        highest=spec.replicas.max,
+        first=span.standing,
+        is_rate=spec.demand.unit.is_rate,
+    )
+
+
+def _own(
+    request: ReplayRequest, span: _Span, make_advisor: MakeAdvisor, progress: Progress
+) -> tuple[Outcome, Sequence[DecisionRecord], FloatArray]:
+    """The real cycle, turn by turn, with a refit at the start and each `forecast.refit` after it."""
+    policy = _enforced(span.policy)
+    endpoint, grid = policy.endpoint, span.grid
+    start = grid.time(span.first)
+    clock = SimulatedClock(time=start)
+    lane = span.lane()
+    world = World(
+        clock=clock,
+        grid=grid,
+        first=span.first,
+        demand={endpoint: span.demand},
+        lanes={endpoint: lane},
+        outages=request.faults.outages_from(start),
+    )
+    unit = policy.spec.demand.unit
+    foreseen = {endpoint: DemandSeries(unit=unit, start=grid.start, step=grid.step, values=span.demand.values())}
+    cycle = Cycle(
+        clock=clock,
+        policies=FixedPolicies(policies=(policy,)),
+        source=SimulatedSource(world, {endpoint: unit}),
+        target=SimulatedTarget(world),
+        advisor=make_advisor(foreseen),
+        log=MemoryLog(look_back=look_back(policy)),
+        turn_length=grid.step,
+    )
+    every = max(1, round(policy.spec.forecast.refit / grid.step))
+    kept: list[DecisionRecord] = []
+    n = span.last - span.first
+    ahead = np.full(n, nan)
+    for k in range(n):
+        if k % every == 0:
+            cycle.refit((policy,), {})
+            progress(OWN, k, n)
+        record = cycle.turn().records[0]
+        decision = record.decision
+        if decision.plan is not None:
+            ahead[k] = decision.plan.demand_at_binding
+        if decision.final != decision.current or k % round(3600 / grid.step_seconds) == 0:
+            kept.append(record)
+        world.advance()
+    progress(OWN, n, n)
+    return outcome_of(lane, is_rate=unit.is_rate), kept, ahead
+
+
+def _enforced(policy: ScalingPolicy) -> ScalingPolicy:
+    return policy.model_copy(update={"spec": policy.spec.model_copy(update={"mode": Mode.ENFORCE})})

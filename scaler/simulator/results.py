@@ -1,0 +1,158 @@
+"""What a replay leaves on disk: the names and columns are a contract (POLICY: command line)."""
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from scaler.domain.endpoint import EndpointId
+from scaler.simulator.lane import Outcome
+from scaler.simulator.oracle import Clairvoyant
+from scaler.simulator.replay import EndpointResult, ReplayResult
+
+TIMELINE = ("timestamp", "demand", "desired", "starting", "ready", "queue", "wait_seconds")
+
+
+def summary(result: ReplayResult) -> dict[str, Any]:
+    """Per strategy what it cost and what it served; sums (or shares of all demand) over endpoints.
+
+    Example: {"headstart": {"replica_hours": 12.5, ...}, "hpa": {...}, "clairvoyant": {...}}.
+    """
+    each = {str(name): _endpoint_summary(found) for name, found in result.endpoints.items()}
+    if not result.several:
+        return next(iter(each.values()))
+    total: dict[str, Any] = {}
+    first = next(iter(result.endpoints.values()))
+    for strategy in first.outcomes:
+        total[strategy] = _together(result, strategy)
+    total["clairvoyant"] = _clairvoyants([found.clairvoyant for found in result.endpoints.values()])
+    return total | {"endpoints": each}
+
+
+def _endpoint_summary(found: EndpointResult) -> dict[str, Any]:
+    rows: dict[str, Any] = {name: figures(outcome, found) for name, outcome in found.outcomes.items()}
+    rows["clairvoyant"] = _clairvoyants([found.clairvoyant])
+    return rows
+
+
+def figures(outcome: Outcome, found: EndpointResult) -> dict[str, float]:
+    """The figures of one strategy on one endpoint. `slo_attainment` is the share of demand in steps whose `wait_seconds` is
+    within slo.queueWait; `cold_requests` the demand of steps that ended without a ready replica."""
+    spec = found.policy.spec
+    hours = outcome.replica_hours
+    return {
+        "replica_hours": _rounded(hours),
+        "gpu_hours": _rounded(hours * spec.target.gpus_per_replica),
+        "slo_attainment": _rounded(outcome.attainment(spec.slo.queue_wait.total_seconds())),
+        "cold_requests": _rounded(outcome.cold_requests),
+        "starts": outcome.starts,
+        "p95_wait_seconds": _rounded(outcome.p95_wait_seconds()),
+    }
+
+
+def _together(result: ReplayResult, strategy: str) -> dict[str, float]:
+    """Sums over endpoints; attainment weighs endpoints by demand; the wait is the worst endpoint's 95th percentile."""
+    rows = [(figures(found.outcomes[strategy], found), found.outcomes[strategy]) for found in result.endpoints.values()]
+    demand = [float(outcome.demand.sum()) for _, outcome in rows]
+    served = sum(row["slo_attainment"] * weight for (row, _), weight in zip(rows, demand, strict=True))
+    sums = {key: sum(row[key] for row, _ in rows) for key in ("replica_hours", "gpu_hours", "cold_requests", "starts")}
+    return {
+        "replica_hours": _rounded(sums["replica_hours"]),
+        "gpu_hours": _rounded(sums["gpu_hours"]),
+        "slo_attainment": _rounded(served / sum(demand)) if sum(demand) > 0 else 1.0,
+        "cold_requests": _rounded(sums["cold_requests"]),
+        "starts": int(sums["starts"]),
+        "p95_wait_seconds": max(row["p95_wait_seconds"] for row, _ in rows),
+    }
+
+
+def _clairvoyants(found: list[Clairvoyant | None]) -> dict[str, float | None]:
+    """Sums over endpoints; null where one has none."""
+    bounds = [item.lower_bound_replica_hours if item else None for item in found]
+    paths = [item.feasible_replica_hours if item else None for item in found]
+    return {"lower_bound_replica_hours": _sum(bounds), "feasible_replica_hours": _sum(paths)}
+
+
+def _sum(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _rounded(sum(known)) if len(known) == len(values) else None
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 6)
+
+
+def timeline_rows(result: ReplayResult, strategy: str) -> Iterator[list[object]]:
+    """The timeline of one strategy, header first; the endpoint leads each row when there are several. Time stamps are epoch
+    seconds."""
+    yield [*(["endpoint"] if result.several else []), *TIMELINE]
+    for name, found in result.endpoints.items():
+        outcome = found.outcomes[strategy]
+        start, step = found.start, timedelta(seconds=outcome.step_seconds)
+        columns = zip(
+            outcome.demand.tolist(),
+            outcome.desired.tolist(),
+            outcome.starting.tolist(),
+            outcome.ready.tolist(),
+            outcome.queue.tolist(),
+            outcome.wait_seconds.tolist(),
+            strict=True,
+        )
+        begin, width = start.timestamp(), step.total_seconds()
+        lead: list[object] = [label(name)] if result.several else []
+        for k, (demand, desired, starting, ready, queue, wait) in enumerate(columns):
+            yield [
+                *lead,
+                f"{begin + k * width:.15g}",
+                f"{demand:.10g}",
+                int(desired),
+                int(starting),
+                int(ready),
+                f"{queue:.10g}",
+                f"{wait:.10g}",
+            ]
+
+
+def label(name: EndpointId) -> str:
+    """How an endpoint is called in files: the trace's own name for it."""
+    return name.name
+
+
+def write_replay(result: ReplayResult, out_dir: Path | str, report: str | None = None) -> None:
+    """`summary.json`, one `timeline-<strategy>.csv` each, `decisions.jsonl` and (given its text) `report.html` stand in
+    `out_dir` afterwards, all of them new.
+
+    Everything is written beside it first and moved there at the end, so that a run that fails leaves nothing half done.
+    `decisions.jsonl` holds the turns that changed an order and the first turn of every hour.
+    """
+    out = Path(out_dir)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as workshop:
+        made = Path(workshop)
+        for name, text in _files(result, report):
+            (made / name).write_text(text, encoding="utf-8", newline="")
+        out.mkdir(exist_ok=True)
+        for file in sorted(made.iterdir()):
+            os.replace(file, out / file.name)
+
+
+def _files(result: ReplayResult, report: str | None) -> Iterator[tuple[str, str]]:
+    yield "summary.json", json.dumps(summary(result), indent=2, allow_nan=False) + "\n"
+    first = next(iter(result.endpoints.values()))
+    for strategy in first.outcomes:
+        text = StringIO()
+        csv.writer(text, lineterminator="\n").writerows(timeline_rows(result, strategy))
+        yield f"timeline-{strategy}.csv", text.getvalue()
+    lines = [json.dumps(row, allow_nan=False) for found in result.endpoints.values() for row in _decisions(found)]
+    yield "decisions.jsonl", "".join(f"{line}\n" for line in lines)
+    if report is not None:
+        yield "report.html", report
+
+
+def _decisions(found: EndpointResult) -> Iterator[Mapping[str, Any]]:
+    return (record.as_row() for record in found.decisions)

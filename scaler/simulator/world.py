@@ -1,0 +1,242 @@
+"""The simulated world behind the ports: it moves only when told.
+
+One control step is a turn of the cycle, then `advance()`: the order is given at the start of the step from what had ended
+by then. Nothing here knows about forecasts; nothing in the cycle knows that this is no cluster.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import nan
+
+import numpy as np
+
+from forecaster.series import DemandSeries, DemandUnit, FloatArray
+from scaler.domain.decision import Actuation, ActuationOutcome, Decision
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import ScalingPolicy
+from scaler.domain.record import DecisionRecord
+from scaler.domain.replicas import ReplicaState, StartupObservation
+from scaler.domain.snapshot import PastTurn
+from scaler.errors import SourceUnavailable, TargetNotFound
+from scaler.ports import Reading
+from scaler.simulator.arrivals import StepDemand, StepGrid
+from scaler.simulator.lane import Lane
+
+RECENT = timedelta(hours=24)
+"""How far back one reading of the present reaches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outage:
+    """The metrics source answers nothing within [start, end); what happened meanwhile stays unseen."""
+
+    start: datetime
+    end: datetime
+
+    def covers(self, when: datetime) -> bool:
+        return self.start <= when < self.end
+
+
+@dataclass(kw_only=True)
+class SimulatedClock:
+    """Time of the world. It stands still until `move`."""
+
+    time: datetime
+
+    def now(self) -> datetime:
+        return self.time
+
+    def move(self, span: timedelta) -> None:
+        self.time += span
+
+
+@dataclass(kw_only=True)
+class World:
+    """Lanes that share one clock. `demand` covers history and test; each lane's work is the test's part of it."""
+
+    clock: SimulatedClock
+    grid: StepGrid
+    first: int
+    """The grid's step at which the lanes begin."""
+    demand: Mapping[EndpointId, StepDemand]
+    lanes: Mapping[EndpointId, Lane]
+    outages: Sequence[Outage] = ()
+
+    @property
+    def step(self) -> int:
+        """The grid's step that begins now."""
+        return self.grid.index(self.clock.time)
+
+    def advance(self) -> None:
+        """One control step passes in every lane."""
+        for lane in self.lanes.values():
+            lane.advance()
+        self.clock.move(self.grid.step)
+
+
+class SimulatedSource:
+    """Demand as a metrics server would show it: what had ended by now, NaN where nothing was seen."""
+
+    def __init__(self, world: World, units: Mapping[EndpointId, DemandUnit]) -> None:
+        self._world = world
+        self._units = units
+        self._values = {endpoint: self._with_outages(demand) for endpoint, demand in world.demand.items()}
+        self._recent_steps = RECENT // world.grid.step
+
+    def _with_outages(self, demand: StepDemand) -> FloatArray:
+        values, grid = demand.values(), self._world.grid
+        for outage in self._world.outages:
+            values[max(0, grid.index(outage.start)) : max(0, grid.index(outage.end))] = nan
+        values.setflags(write=False)
+        return values
+
+    def history(
+        self, policies: Sequence[ScalingPolicy], start: datetime, end: datetime, step: timedelta
+    ) -> Mapping[EndpointId, DemandSeries]:
+        self._answer()
+        grid = self._world.grid
+        first = max(0, grid.index(start))
+        last = min(self._world.step, max(first, (end - grid.start) // grid.step))
+        return {
+            policy.endpoint: self._series(policy.endpoint, first, last).resampled(step)
+            for policy in policies
+            if policy.endpoint in self._values
+        }
+
+    def read(self, policies: Sequence[ScalingPolicy], now: datetime) -> Mapping[EndpointId, Reading]:
+        self._answer()
+        step = self._world.step
+        return {policy.endpoint: self._reading(policy, step) for policy in policies if policy.endpoint in self._values}
+
+    def _answer(self) -> None:
+        if any(outage.covers(self._world.clock.time) for outage in self._world.outages):
+            raise SourceUnavailable("metrics: no answer (simulated outage)")
+
+    def _series(self, endpoint: EndpointId, first: int, last: int) -> DemandSeries:
+        grid = self._world.grid
+        return DemandSeries(
+            unit=self._units[endpoint],
+            start=grid.time(first),
+            step=grid.step,
+            values=self._values[endpoint][first:last],
+        )
+
+    def _reading(self, policy: ScalingPolicy, step: int) -> Reading:
+        lane = self._world.lanes[policy.endpoint]
+        recent = self._series(policy.endpoint, max(0, step - self._recent_steps), step)
+        busy = busy_fraction(lane)
+        unit_seconds = 1.0 if policy.spec.demand.unit.is_rate else lane.step_seconds
+        queue = lane.queue / unit_seconds
+        return Reading(
+            recent=recent,
+            queue=queue,
+            in_flight=busy * lane.ready * policy.spec.capacity.max_concurrency,
+            reactive={
+                "queue_depth": queue / lane.ready if lane.ready else nan,
+                "kv_cache_usage": busy if lane.ready else nan,
+            },
+        )
+
+
+def busy_fraction(lane: Lane) -> float:
+    """Share of the last step's room that served; 0 when there was none."""
+    if lane.step == 0:
+        return 0.0
+    room = lane.rows[lane.step - 1, 4]
+    return min(1.0, lane.served(lane.step - 1) / room) if room > 0 else 0.0
+
+
+class SimulatedTarget:
+    """The cluster's side of the lanes. Orders are obeyed at once; every answer is exact."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._epoch = world.grid.time(world.first)
+
+    def observe(self, policies: Sequence[ScalingPolicy], now: datetime) -> Mapping[EndpointId, ReplicaState]:
+        return {
+            policy.endpoint: self._state(self._world.lanes[policy.endpoint])
+            for policy in policies
+            if policy.endpoint in self._world.lanes
+        }
+
+    def problems(self) -> Mapping[EndpointId, str]:
+        return {}
+
+    def order(self, policy: ScalingPolicy, replicas: int, seen: ReplicaState) -> Actuation:
+        lane = self._world.lanes.get(policy.endpoint)
+        if lane is None:
+            raise TargetNotFound(f"{policy.endpoint}: no such endpoint in this world")
+        if seen.version != str(lane.step):
+            return Actuation(outcome=ActuationOutcome.CONFLICT, detail=f"seen at step {seen.version}, now {lane.step}")
+        if replicas == lane.total:
+            return Actuation(outcome=ActuationOutcome.UNCHANGED)
+        lane.order(replicas)
+        return Actuation(outcome=ActuationOutcome.ORDERED)
+
+    def announce(self, policy: ScalingPolicy, decision: Decision) -> None:
+        """Nobody watches events here."""
+
+    def startups(self, policies: Sequence[ScalingPolicy]) -> Mapping[EndpointId, Sequence[StartupObservation]]:
+        return {policy.endpoint: self._startups(self._world.lanes[policy.endpoint]) for policy in policies}
+
+    def _startups(self, lane: Lane) -> Sequence[StartupObservation]:
+        finished = [
+            StartupObservation(ordered_at=self._time(ordered), ready_at=self._time(ready))
+            for ordered, ready in lane.finished[-200:]
+        ]
+        return finished + [StartupObservation(ordered_at=self._time(ordered)) for ordered, _ in lane.starting]
+
+    def _state(self, lane: Lane) -> ReplicaState:
+        starting = tuple(self._time(ordered) for ordered, _ in lane.starting)
+        return ReplicaState(ready=lane.ready, starting=starting, desired=lane.total, version=str(lane.step))
+
+    def _time(self, seconds: float) -> datetime:
+        return self._epoch + timedelta(seconds=seconds)
+
+
+@dataclass(kw_only=True)
+class MemoryLog:
+    """Decisions of this run, kept as far back as turns look."""
+
+    look_back: timedelta
+    turns: dict[EndpointId, list[PastTurn]] = field(default_factory=dict)
+    held: dict[EndpointId, datetime | None] = field(default_factory=dict)
+
+    def append(self, records: Sequence[DecisionRecord]) -> None:
+        for record in records:
+            decision = record.decision
+            turns = self.turns.setdefault(decision.endpoint, [])
+            turns.append(
+                PastTurn(
+                    decided_at=decision.decided_at,
+                    recommended=decision.recommended,
+                    current=decision.current,
+                    ordered=decision.final,
+                )
+            )
+            self.held[decision.endpoint] = decision.hold_scale_in_until
+            while turns[0].decided_at < decision.decided_at - self.look_back:
+                turns.pop(0)
+
+    def recent_turns(self, endpoint: EndpointId, since: datetime) -> Sequence[PastTurn]:
+        return [turn for turn in self.turns.get(endpoint, ()) if turn.decided_at >= since]
+
+    def scale_in_held_until(self, endpoint: EndpointId) -> datetime | None:
+        return self.held.get(endpoint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPolicies:
+    """Policies that do not change during a run."""
+
+    policies: tuple[ScalingPolicy, ...]
+
+    def load(self) -> Sequence[ScalingPolicy]:
+        return self.policies
+
+
+def rng_for(seed: int, endpoint: EndpointId) -> np.random.Generator:
+    """The generator of one endpoint's starts: the same for every strategy."""
+    return np.random.Generator(np.random.PCG64([seed, *str(endpoint).encode()]))
