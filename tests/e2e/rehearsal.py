@@ -62,7 +62,7 @@ class Rehearsal:
         self.trace_file = folder / "trace.csv"
         write_trace(self.trace_file, *trace)
         self.samples: list[Sample] = []
-        self._begin = begin
+        self.begin = begin
         self._wall_origin = 0.0
         self._halt = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
@@ -73,7 +73,7 @@ class Rehearsal:
 
     # The world
 
-    def start_world(self, *, replicas: int, prometheus_through: str = "") -> None:
+    def start_world(self, *, replicas: int) -> None:
         """Gateway, history and scrapes, and a deployment whose `replicas` are ready; the trace stands at `begin`."""
         api = self.cluster.api()
         self.kubelet.startup_seconds = self.startup.total_seconds() / self.scale
@@ -92,7 +92,7 @@ class Rehearsal:
 
     def now(self) -> datetime:
         """The trace's time."""
-        return self._begin + timedelta(seconds=(time.time() - self._wall_origin) * self.scale)
+        return self.begin + timedelta(seconds=(time.time() - self._wall_origin) * self.scale)
 
     def wait_for_time(self, moment: datetime) -> None:
         """Returns when the trace stands at `moment`; fails at once if a process has ended."""
@@ -154,16 +154,17 @@ class Rehearsal:
         self.service.wait_ready(lambda: http_status(f"{self.url}/readyz") == 200, timeout_seconds=60)
 
     def decisions(self) -> list[dict[str, Any]]:
-        """The service's own last decisions, as its API tells them."""
+        """The service's own last decisions, newest first, as its API tells them."""
         url = f"{self.url}/api/v1/endpoints/{self.namespace}/{NAME}/decisions"
         with urllib.request.urlopen(url, timeout=10) as answer:
-            told = json.load(answer)
-        return list(told["decisions"] if isinstance(told, dict) else told)
+            return list(json.load(answer))
 
-    def metrics(self) -> str:
-        """The service's own metrics."""
+    def metric(self, name: str, **labels: str) -> float:
+        """One of the service's own counters or gauges, summed over what `labels` leave open; 0 while absent."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
-            return str(answer.read().decode())
+            rows = [row for row in answer.read().decode().splitlines() if row.startswith((f"{name}{{", f"{name} "))]
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(float(row.split()[-1]) for row in rows if all(label in row for label in wanted))
 
     def events(self) -> list[dict[str, Any]]:
         found = self.cluster.api().get(f"/api/v1/namespaces/{self.namespace}/events")["items"]
@@ -217,7 +218,7 @@ class Rehearsal:
                 f"--port={self._exporter_port}",
                 f"--trace={self.trace_file}",
                 f"--wall-origin={self._wall_origin}",
-                f"--trace-origin={self._begin.isoformat()}",
+                f"--trace-origin={self.begin.isoformat()}",
                 f"--scale={self.scale}",
                 f"--per-replica={PER_REPLICA}",
                 f"--kubernetes={self.cluster.url}",
@@ -233,7 +234,7 @@ class Rehearsal:
     def _history(self) -> list[Series]:
         """The trace before `begin`, as scrapes of the same gateway would have left it."""
         starts, per_second = self._trace
-        n = int((self._begin - starts[0]) / STEP)
+        n = int((self.begin - starts[0]) / STEP)
         every = max(1, round(SCRAPE_SECONDS * self.scale / STEP.total_seconds()))
         arrived = np.cumsum(per_second[:n]) * STEP.total_seconds()
         ends = [self._wall(at + STEP) for at in starts[:n]]
@@ -242,7 +243,7 @@ class Rehearsal:
         return [Series(metric="http_requests", kind="counter", labels=labels, samples=samples)]
 
     def _wall(self, at: datetime) -> datetime:
-        seconds = self._wall_origin + (at - self._begin).total_seconds() / self.scale
+        seconds = self._wall_origin + (at - self.begin).total_seconds() / self.scale
         return datetime.fromtimestamp(seconds, at.tzinfo)
 
 

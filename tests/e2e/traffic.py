@@ -1,4 +1,4 @@
-"""A diurnal day for the end-to-end test: idle nights, a steep morning ramp, every day the same but for noise."""
+"""A diurnal day for the end-to-end test: idle for an hour and a half at night, then a steep ramp; each day alike."""
 
 import csv
 from datetime import UTC, datetime, timedelta
@@ -7,22 +7,23 @@ from pathlib import Path
 import numpy as np
 
 STEP = timedelta(minutes=1)
-IDLE = (timedelta(hours=23), timedelta(hours=28))
-"""Nobody asks from 23:00 to 04:00."""
+IDLE = (timedelta(hours=3, minutes=30), timedelta(hours=5))
+"""Nobody asks from 03:30 to 05:00."""
 RAMP = (timedelta(hours=6), timedelta(hours=6, minutes=40))
 """Demand goes from a trickle to its peak."""
 PEAK_PER_SECOND = 20.0
 _SHAPE = {  # hour of day -> requests per second, straight lines between
-    0.0: 0.0,
-    4.0: 0.0,
-    4.02: 1.0,
+    0.0: 1.0,
+    3.48: 1.0,
+    3.5: 0.0,
+    5.0: 0.0,
+    5.02: 1.0,
     6.0: 1.0,
     6.667: PEAK_PER_SECOND,
     19.0: PEAK_PER_SECOND,
     21.0: 2.0,
-    22.98: 1.0,
-    23.0: 0.0,
-    24.0: 0.0,
+    23.0: 1.0,
+    24.0: 1.0,
 }
 _NOISE = 0.03
 

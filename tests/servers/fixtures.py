@@ -17,16 +17,22 @@ from tests.servers.kubelet import FakeKubelet
 from tests.servers.prometheus import Prometheus
 
 _PROGRAM_FIXTURES = {"prometheus_programs": binaries.PROMETHEUS, "kubernetes_programs": binaries.KUBERNETES}
+_ON_REAL_SERVERS = ("real_servers", "yes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "servers: runs against a real Prometheus or Kubernetes control plane")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if _PROGRAM_FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & _PROGRAM_FIXTURES.keys():
             item.add_marker("servers")
+            item.user_properties.append(_ON_REAL_SERVERS)
+        if "kubernetes_programs" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("cluster"))  # one worker, one control plane
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -35,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         outcome
         for outcome in ("passed", "failed", "error", "skipped")
         for report in terminalreporter.stats.get(outcome, [])
-        if "servers" in getattr(report, "keywords", ())
+        if _ON_REAL_SERVERS in map(tuple, getattr(report, "user_properties", ()))
     )
     if not outcomes:
         return

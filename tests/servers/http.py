@@ -6,7 +6,7 @@ The service under test talks to it over real sockets; what no fault matches goes
 import http.client
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -28,6 +28,8 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_seconds: float = 0.0
     """Wait this long first."""
+    rewrite: Callable[[bytes], bytes] | None = None
+    """The real server's answer with its body changed."""
     lose_answer: bool = False
     """The real server does what was asked, and the connection is cut before the answer: the ambiguous failure."""
     times: int | None = None
@@ -120,8 +122,8 @@ class FaultyProxy:
             return
         if fault and fault.lose_answer:
             self._cut(handler)
-        else:
-            self._answer(handler, status, headers, answer)
+            return
+        self._answer(handler, status, headers, fault.rewrite(answer) if fault and fault.rewrite else answer)
 
     def _ask_upstream(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         secure = self._upstream.scheme == "https"
