@@ -15,10 +15,12 @@ from math import ceil, nan
 import numpy as np
 
 from forecaster.series import DemandSeries, FloatArray
-from scaler.cycle import TURN, Cycle, look_back
+from scaler.core.startup import learned_startup
+from scaler.cycle import TURN, Cycle, look_back, prior_startup
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import Mode, ScalingPolicy
 from scaler.domain.record import DecisionRecord
+from scaler.domain.replicas import StartupLaw
 from scaler.errors import SettingsError, TraceError
 from scaler.ports import Advisor
 from scaler.simulator.arrivals import StepDemand, StepGrid, covering_grid, spread
@@ -39,6 +41,7 @@ from scaler.simulator.world import (
 )
 
 OWN = "headstart"
+ENOUGH_STARTS = 10
 DEFAULT_BASELINES = ("hpa", "keda", "knative", "static", "keepalive")
 
 Progress = Callable[[str, int, int], None]
@@ -296,11 +299,13 @@ def _own(
     )
     unit = policy.spec.demand.unit
     foreseen = {endpoint: DemandSeries(unit=unit, start=grid.start, step=grid.step, values=span.demand.values())}
+    target = SimulatedTarget(world)
+    law = prior_startup(policy)
     cycle = Cycle(
         clock=clock,
         policies=FixedPolicies(policies=(policy,)),
         source=SimulatedSource(world, {endpoint: unit}),
-        target=SimulatedTarget(world),
+        target=target,
         advisor=make_advisor(foreseen),
         log=MemoryLog(look_back=look_back(policy)),
         turn_length=grid.step,
@@ -311,7 +316,8 @@ def _own(
     ahead = np.full(n, nan)
     for k in range(n):
         if k % every == 0:
-            cycle.refit((policy,), {})
+            law = _learned(policy, target, clock.now(), law)
+            cycle.refit((policy,), {endpoint: law})
             progress(OWN, k, n)
         record = cycle.turn().records[0]
         decision = record.decision
@@ -324,5 +330,15 @@ def _own(
     return outcome_of(lane, is_rate=unit.is_rate), kept, ahead
 
 
+def _learned(policy: ScalingPolicy, target: SimulatedTarget, now: datetime, before: StartupLaw) -> StartupLaw:
+    """The start-up law as the service would learn it, once enough starts were seen to say more than the policy."""
+    seen = target.startups((policy,))[policy.endpoint]
+    if not policy.spec.startup.learn or sum(1 for start in seen if start.ready_at is not None) < ENOUGH_STARTS:
+        return before
+    return learned_startup(prior_startup(policy), seen, now, before)
+
+
 def _enforced(policy: ScalingPolicy) -> ScalingPolicy:
-    return policy.model_copy(update={"spec": policy.spec.model_copy(update={"mode": Mode.ENFORCE})})
+    """The policy as if it were trusted: orders are carried out, nothing promotes or demotes it."""
+    safety = policy.spec.safety.model_copy(update={"promote": None})
+    return policy.model_copy(update={"spec": policy.spec.model_copy(update={"mode": Mode.ENFORCE, "safety": safety})})

@@ -1,0 +1,59 @@
+"""Generated traffic for policy tests: a shape of demand per second, and seeded Poisson counts around it."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+import numpy as np
+
+from forecaster.series import DemandSeries, DemandUnit, FloatArray
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+"""A Monday: generated traffic begins here."""
+MINUTE = timedelta(minutes=1)
+
+Shape = Callable[[FloatArray, float, float], FloatArray]
+"""(second of the day, second at which it happens, seconds it lasts) to 0..1: how far from `low` to `high`."""
+
+
+def _constant(second: FloatArray, at: float, lasts: float) -> FloatArray:
+    return np.ones_like(second)
+
+
+def _diurnal(second: FloatArray, at: float, lasts: float) -> FloatArray:
+    """A cosine over the day, highest at `at`."""
+    return 0.5 + 0.5 * np.cos((second - at) / 86_400.0 * 2.0 * np.pi)
+
+
+def _spike(second: FloatArray, at: float, lasts: float) -> FloatArray:
+    """`high` from `at` for as long as it lasts, every day; announced by nothing."""
+    return ((second - at) % 86_400.0 < lasts).astype(np.float64)
+
+
+def _ramp(second: FloatArray, at: float, lasts: float) -> FloatArray:
+    """From low to high over `lasts`, then high to the end of the day."""
+    return np.clip((second - at) / lasts, 0.0, 1.0)
+
+
+def _timer(second: FloatArray, at: float, lasts: float) -> FloatArray:
+    """One minute of `high` each `lasts`, counted from `at`."""
+    return ((second - at) % lasts < 60.0).astype(np.float64)
+
+
+PATTERNS: Mapping[str, Shape] = MappingProxyType(
+    {"constant": _constant, "diurnal": _diurnal, "spike": _spike, "ramp": _ramp, "timer": _timer}
+)
+
+
+def demand_of(
+    pattern: str, low: float, high: float, at: timedelta, lasts: timedelta, span: timedelta, rng: np.random.Generator
+) -> DemandSeries:
+    """Requests per minute bin from START on over `span`, as rates. `low` and `high` are requests per second.
+
+    Example: spike, low 1, high 10, at 9h, lasts 15m: about 60 requests a minute, 600 from 9:00 to 9:15 of every day.
+    """
+    n = int(span / MINUTE)
+    second = (np.arange(n) * 60.0) % 86_400.0
+    shape = PATTERNS[pattern](second, at.total_seconds(), lasts.total_seconds())
+    counts = rng.poisson(60.0 * (low + (high - low) * shape))
+    return DemandSeries(unit=DemandUnit.REQUESTS, start=START, step=MINUTE, values=counts / 60.0)

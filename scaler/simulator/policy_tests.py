@@ -1,0 +1,327 @@
+"""Policy tests: a policy, some traffic, a world, and what is expected of them (documents of kind PolicyTest)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Literal, Self
+from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from forecaster.series import DemandSeries, DemandUnit
+from scaler.domain.policy import Duration, Name, NonNegative, PositiveDuration, ScalingPolicy
+from scaler.errors import PolicyError, TraceError
+from scaler.simulator.baselines.registry import BASELINES
+from scaler.simulator.faults import parse_faults
+from scaler.simulator.lane import Outcome
+from scaler.simulator.patterns import PATTERNS, demand_of
+from scaler.simulator.replay import OWN, EndpointResult, MakeAdvisor, ReplayRequest, run_replay
+from scaler.simulator.results import figures
+from scaler.simulator.startups import StartupModel
+
+LoadPolicy = Callable[[str], ScalingPolicy]
+"""From a path as it stands in the test to the policy. Raises PolicyError."""
+LoadTrace = Callable[[str, DemandUnit], DemandSeries]
+"""From a path as it stands in the test to its one series. Raises TraceError."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Limits(_Part):
+    """`atLeast` and `atMost`, one or both."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("need atLeast, atMost or both")
+        return self
+
+    def holds(self, value: float) -> bool:
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+    def words(self) -> str:
+        low = [f"at least {self.at_least:g}"] if self.at_least is not None else []
+        high = [f"at most {self.at_most:g}"] if self.at_most is not None else []
+        return " and ".join(low + high)
+
+
+class Versus(Limits):
+    """The share of a baseline's figure."""
+
+    baseline: str
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.baseline not in BASELINES:
+            raise ValueError(f"baseline = {self.baseline}, allowed: {', '.join(BASELINES)}")
+        return self
+
+
+class AtTime(Limits):
+    """A count at a time of day, in the time zone of the policy's calendar, on every day of the test."""
+
+    at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class Never(_Part):
+    above: int | None = None
+    below: int | None = None
+
+
+class Ordered(_Part):
+    never: Never
+
+
+class Expectation(_Part):
+    """One claim; exactly one of the fields is given."""
+
+    slo_attainment: Limits | None = None
+    replica_hours: Limits | None = None
+    gpu_hours: Limits | None = None
+    gpu_hours_vs: Versus | None = None
+    cold_requests: Limits | None = None
+    starts: Limits | None = None
+    p95_wait_seconds: Limits | None = None
+    ready_replicas: AtTime | None = None
+    replicas: Ordered | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"need exactly one expectation per line, found {', '.join(given) or 'none'}")
+        return self
+
+
+class Traffic(_Part):
+    """Recorded demand (`trace`, from `from` on) or a generated `pattern` (patterns.py)."""
+
+    trace: str = ""
+    start: date | AwareDatetime | None = Field(default=None, alias="from")
+    pattern: str = ""
+    low: NonNegative = 0.0
+    high: NonNegative = 1.0
+    at: Duration = timedelta(hours=9)
+    lasts: PositiveDuration = timedelta(minutes=15)
+    days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    warmup: Duration = timedelta(days=7)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.trace) == bool(self.pattern):
+            raise ValueError("need either trace or pattern")
+        if self.pattern and self.pattern not in PATTERNS:
+            raise ValueError(f"pattern = {self.pattern}, allowed: {', '.join(PATTERNS)}")
+        return self
+
+
+class SimulatedWorld(_Part):
+    startup: PositiveDuration | None = None
+    """None: as the policy expects."""
+    seed: int = 0
+    faults: tuple[str, ...] = ()
+
+
+class PolicyTestSpec(_Part):
+    policy: str
+    traffic: Traffic
+    world: SimulatedWorld = SimulatedWorld()
+    expect: Annotated[tuple[Expectation, ...], Field(min_length=1)]
+
+
+class TestMetadata(_Part):
+    name: Name
+
+
+class PolicyTest(_Part):
+    """One PolicyTest document."""
+
+    api_version: Literal["headstart.dev/v1alpha1"]
+    kind: Literal["PolicyTest"]
+    metadata: TestMetadata
+    spec: PolicyTestSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One expectation, as it was and as it came out."""
+
+    name: str
+    expected: str
+    seen: str
+    holds: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestOutcome:
+    """What came of one test. `error` says why it could not run ("": it ran)."""
+
+    name: str
+    findings: tuple[Finding, ...] = ()
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.error and all(finding.holds for finding in self.findings)
+
+    def line(self) -> str:
+        """One line: the verdict, and what is wrong if anything is."""
+        if self.error:
+            return f"ERROR {self.name}: {self.error}"
+        failed = [finding for finding in self.findings if not finding.holds]
+        if not failed:
+            return f"ok    {self.name}: {len(self.findings)} of {len(self.findings)} as expected"
+        first = failed[0]
+        return (
+            f"FAIL  {self.name}: {len(failed)} of {len(self.findings)} not as expected; "
+            f"{first.name}: expected {first.expected}, saw {first.seen}"
+        )
+
+    def diff(self) -> str:
+        """Expected and seen of each expectation that failed, one pair of lines each."""
+        lines = []
+        for finding in self.findings:
+            if not finding.holds:
+                lines += [f"  - {finding.name}: {finding.expected}", f"  + {finding.name}: {finding.seen}"]
+        return "\n".join(lines)
+
+
+def run_policy_test(
+    test: PolicyTest, load_policy: LoadPolicy, load_trace: LoadTrace, make_advisor: MakeAdvisor
+) -> TestOutcome:
+    """Play the test and hold its expectations against what came out. Input that cannot be used is an outcome with an
+    error, so that one bad test does not end the others."""
+    try:
+        policy = load_policy(test.spec.policy)
+        result = _replayed(test, policy, load_trace, make_advisor)
+    except (PolicyError, TraceError) as error:
+        return TestOutcome(name=test.metadata.name, error=str(error))
+    findings = tuple(finding for expectation in test.spec.expect for finding in _held(expectation, result))
+    return TestOutcome(name=test.metadata.name, findings=findings)
+
+
+def _replayed(
+    test: PolicyTest, policy: ScalingPolicy, load_trace: LoadTrace, make_advisor: MakeAdvisor
+) -> EndpointResult:
+    spec, world = test.spec, test.spec.world
+    series = _series(spec.traffic, policy, world.seed, load_trace)
+    baselines = dict.fromkeys(line.gpu_hours_vs.baseline for line in spec.expect if line.gpu_hours_vs is not None)
+    request = ReplayRequest(
+        policies={policy.endpoint: policy},
+        traces={policy.endpoint: series},
+        warmup=spec.traffic.warmup,
+        length=timedelta(days=spec.traffic.days),
+        seed=world.seed,
+        baselines=tuple(baselines),
+        startup=StartupModel(typical=world.startup) if world.startup else None,
+        faults=parse_faults(world.faults),
+        with_clairvoyant=False,
+    )
+    return run_replay(request, make_advisor).endpoints[policy.endpoint]
+
+
+def _series(traffic: Traffic, policy: ScalingPolicy, seed: int, load_trace: LoadTrace) -> DemandSeries:
+    """Demand from the start of the warm-up on."""
+    if traffic.pattern:
+        rng = np.random.Generator(np.random.PCG64(seed))
+        span = traffic.warmup + timedelta(days=traffic.days)
+        return demand_of(traffic.pattern, traffic.low, traffic.high, traffic.at, traffic.lasts, span, rng)
+    series = load_trace(traffic.trace, policy.spec.demand.unit)
+    begin = _moment(traffic.start) if traffic.start is not None else series.start + traffic.warmup
+    if begin - traffic.warmup < series.start or begin >= series.end:
+        raise TraceError(
+            f"{traffic.trace}: holds {series.start:%Y-%m-%d %H:%M} to {series.end:%Y-%m-%d %H:%M} UTC; from = "
+            f"{begin:%Y-%m-%d %H:%M} with this warm-up needs {begin - traffic.warmup:%Y-%m-%d %H:%M} on"
+        )
+    return series.since(begin - traffic.warmup)
+
+
+def _moment(day: date | datetime) -> datetime:
+    return day.astimezone(UTC) if isinstance(day, datetime) else datetime.combine(day, time(), UTC)
+
+
+def _held(expectation: Expectation, result: EndpointResult) -> Sequence[Finding]:
+    """The findings of one line."""
+    own = result.outcomes[OWN]
+    seen: Mapping[str, float] = figures(own, result)
+    name = next(field for field in type(expectation).model_fields if getattr(expectation, field) is not None)
+    shown = to_camel(name)
+    if expectation.gpu_hours_vs is not None:
+        other = figures(result.outcomes[expectation.gpu_hours_vs.baseline], result)["gpu_hours"]
+        share = seen["gpu_hours"] / other if other > 0 else float("inf")
+        text = f"{expectation.gpu_hours_vs.words()} of {expectation.gpu_hours_vs.baseline}"
+        return [Finding(name=shown, expected=text, seen=f"{share:.4g}", holds=expectation.gpu_hours_vs.holds(share))]
+    if expectation.ready_replicas is not None:
+        return _at_time(expectation.ready_replicas, own, result)
+    if expectation.replicas is not None:
+        return _never(expectation.replicas.never, own)
+    limits: Limits = getattr(expectation, name)
+    return [Finding(name=shown, expected=limits.words(), seen=f"{seen[name]:.6g}", holds=limits.holds(seen[name]))]
+
+
+def _at_time(limits: AtTime, own: Outcome, result: EndpointResult) -> Sequence[Finding]:
+    """The worst day decides."""
+    zone = ZoneInfo(result.policy.spec.forecast.calendar.timezone)
+    hour, minute = (int(part) for part in limits.at.split(":"))
+    step = timedelta(seconds=own.step_seconds)
+    end = result.start + len(own.ready) * step
+    day = result.start.astimezone(zone).date()
+    found: list[tuple[datetime, int]] = []
+    while True:
+        when = datetime.combine(day, time(hour, minute), zone).astimezone(UTC)
+        if when >= end:
+            break
+        if when >= result.start:
+            found.append((when, int(own.ready[(when - result.start) // step])))
+        day += timedelta(days=1)
+    name = f"readyReplicas at {limits.at}"
+    if not found:
+        return [Finding(name=name, expected=limits.words(), seen="the test does not reach that time", holds=False)]
+    wrong = [(when, count) for when, count in found if not limits.holds(count)]
+    when, count = (wrong or found)[0]
+    return [Finding(name=name, expected=limits.words(), seen=f"{count} on {when:%Y-%m-%d}", holds=not wrong)]
+
+
+def _never(never: Never, own: Outcome) -> Sequence[Finding]:
+    findings = []
+    total = own.ready + own.starting
+    if never.above is not None:
+        highest = int(total.max())
+        findings.append(
+            Finding(
+                name="replicas", expected=f"never above {never.above}", seen=str(highest), holds=highest <= never.above
+            )
+        )
+    if never.below is not None:
+        lowest = int(total.min())
+        findings.append(
+            Finding(
+                name="replicas", expected=f"never below {never.below}", seen=str(lowest), holds=lowest >= never.below
+            )
+        )
+    return findings
+
+
+def junit(outcomes: Sequence[TestOutcome]) -> str:
+    """The outcomes as JUnit XML: one test case each, failures with their diff."""
+    failures = sum(1 for outcome in outcomes if not outcome.passed and not outcome.error)
+    errors = sum(1 for outcome in outcomes if outcome.error)
+    attributes: dict[str, Any] = {"tests": len(outcomes), "failures": failures, "errors": errors}
+    suite = ElementTree.Element("testsuite", {"name": "headstart test"} | {k: str(v) for k, v in attributes.items()})
+    for outcome in outcomes:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": "PolicyTest", "name": outcome.name})
+        if outcome.error:
+            ElementTree.SubElement(case, "error", {"message": outcome.error})
+        elif not outcome.passed:
+            failure = ElementTree.SubElement(case, "failure", {"message": outcome.line()})
+            failure.text = outcome.diff()
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
