@@ -5,7 +5,8 @@ that lead for that endpoint (selection.py); the weighted mean of their quantiles
 (calibration.py). Members are fitted anew each day; weights and offsets move with every outcome, without any refit.
 """
 
-from dataclasses import dataclass, replace
+import zlib
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from statistics import NormalDist
 
@@ -26,7 +27,8 @@ POOL = (
     "moving_mean",
     "seasonal_naive_day",
     "seasonal_naive_week",
-    "profile",
+    "climate",
+    "climate_scaled",
     "analogues_level",
     "analogues_change",
     "analogues_profile",
@@ -34,7 +36,8 @@ POOL = (
 POOL_LEVELS = np.array([0.1, 0.5, 0.8, 0.9, 0.95, 0.99])
 LEDGER_EVERY = timedelta(minutes=30)
 LEDGER_SPAN = timedelta(days=14)
-MEMBERS_LIVE = timedelta(days=1)  # members are kept that long before they are fitted anew
+MEMBERS_LIVE = timedelta(days=1)  # members are kept that long before they are fitted anew, and longer
+SHARE_UNSEEN = 7  # while what they have not seen is less than one part in seven of the history
 FIRST_HISTORY = timedelta(days=2)  # a member must have seen two days before its forecasts enter the ledger
 CHECKPOINTS = 5  # days of the past that are forecast when there is no ledger yet
 MANY_LEADS = 40
@@ -80,8 +83,8 @@ class Auto:
         leads = np.unique(steps_ahead)
         if isinstance(previous, FittedAuto) and np.array_equal(previous.ledger.steps_ahead, leads):
             ledger = previous.ledger_until(panel, panel.n_steps)
-            if panel.end - previous.fitted_until < MEMBERS_LIVE:
-                return replace(previous, ledger=ledger)
+            if panel.end - previous.fitted_until < max(MEMBERS_LIVE, (panel.end - panel.start) / SHARE_UNSEEN):
+                return replace(previous, ledger=ledger, _longest=[])
         else:
             ledger = self._first_ledger(panel, leads)
         return FittedAuto(
@@ -142,6 +145,8 @@ class FittedAuto:
     members: dict[str, FittedMethod]
     fitted_until: datetime
     ledger: Ledger
+    _longest: list[tuple[int, Ledger]] = field(default_factory=lambda: [], repr=False)
+    """The longest ledger worked out so far, with the digest of the history behind it: saves work, changes nothing."""
 
     def arrays(self) -> Arrays:
         stored: Arrays = {
@@ -162,7 +167,8 @@ class FittedAuto:
         (not included), and the outcomes that the panel knows."""
         stride = panel.steps(LEDGER_EVERY)
         start = panel.start.timestamp()
-        after = max(self.fitted_until.timestamp(), self.ledger.made[-1] + 1.0 if len(self.ledger.made) else 0.0)
+        known = self._known_ledger(panel, n_steps)
+        after = max(self.fitted_until.timestamp(), known.made[-1] + 1.0 if len(known.made) else 0.0)
         first = max(int(np.ceil((after - start) / panel.step_seconds - 1e-9)), 1)
         phase = round(start / panel.step_seconds)
         first += (-(first + phase)) % stride  # the same moments of the day whatever the history's start
@@ -174,8 +180,19 @@ class FittedAuto:
             said = self._said(panel, origins, leads)
             made = start + origins * panel.step_seconds
             newer = Ledger(made=made, steps_ahead=leads, quantiles=said, actual=np.full(said.shape[:3], np.nan))
-        ledger = self.ledger.extended(newer, keep_from)
-        return replace(ledger, actual=_outcomes(panel, ledger))
+        ledger = known.extended(newer, keep_from)
+        ledger = replace(ledger, actual=_outcomes(panel, ledger))
+        if len(ledger.made):
+            self._longest[:] = [(_digest(panel, float(ledger.made[-1])), ledger)]
+        return ledger
+
+    def _known_ledger(self, panel: Panel, n_steps: int) -> Ledger:
+        """The longest ledger worked out before from the same history and not beyond bin `n_steps`, else the fitted one."""
+        for digest, ledger in self._longest:
+            last = float(ledger.made[-1])
+            if last < panel.start.timestamp() + n_steps * panel.step_seconds and digest == _digest(panel, last):
+                return ledger
+        return self.ledger
 
     def _said(self, panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
         """What each member says, (n_series, n_origins, n_leads, n_members, n_levels)."""
@@ -201,7 +218,12 @@ class FittedAuto:
         ledger = self.ledger_until(panel, int(origins.max()) + 1)
         leads = ledger.steps_ahead
         weights = interpolate_leads(self._weights(panel, ledger, origins), leads, path)
-        mixed = vincentised(self._said(panel, origins, path), weights)
+        made, _ = _bins(panel, ledger)
+        if np.array_equal(path, leads) and np.isin(origins, made).all():
+            said = ledger.quantiles[:, np.searchsorted(made, origins)]
+        else:
+            said = self._said(panel, origins, path)
+        mixed = vincentised(said, weights)
         offsets = interpolate_leads(self._offsets(panel, ledger, origins), leads, path)
         unit = _unit(panel, origins)
         root = np.sqrt(np.maximum(mixed, 0.0) / unit) + offsets
@@ -240,6 +262,12 @@ def _bins(panel: Panel, ledger: Ledger) -> tuple[IntArray, IntArray]:
     """The ledger's origins as bins of this panel (may be negative), and the bin from which each outcome is known."""
     made = np.round((ledger.made - panel.start.timestamp()) / panel.step_seconds).astype(np.int64)
     return made, made[:, None] + ledger.steps_ahead + 1
+
+
+def _digest(panel: Panel, until: float) -> int:
+    """A checksum of the history before `until` (epoch seconds)."""
+    n_known = int(np.clip(round((until - panel.start.timestamp()) / panel.step_seconds), 0, panel.n_steps))
+    return zlib.crc32(panel.values[:, :n_known].tobytes(), zlib.crc32(panel.start.isoformat().encode()))
 
 
 def _outcomes(panel: Panel, ledger: Ledger) -> FloatArray:

@@ -13,6 +13,9 @@ from forecaster.scoring import pinball
 from forecaster.series import FloatArray
 
 
+TRIM = 0.35
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightRule:
     """Weights are prior * (best loss / loss) ** sharpness, at least `floor` each, summing to one.
@@ -22,8 +25,8 @@ class WeightRule:
     that a handful of outcomes decides little. The floor lets a method come back when the regime changes.
     """
 
-    sharpness: float = 6.0
-    half_life_days: float = 4.0
+    sharpness: float = 5.0
+    half_life_days: float = 1.5
     floor: float = 0.01
     prior_forecasts: float = 6.0
 
@@ -68,16 +71,31 @@ def method_weights(sums: FloatArray, rule: WeightRule, prior: FloatArray | None 
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
-def vincentised(quantiles: FloatArray, weights: FloatArray) -> FloatArray:
-    """The weighted mean of quantiles level by level (not of probabilities: the shape of each is kept).
+def vincentised(quantiles: FloatArray, weights: FloatArray, trim: float = TRIM) -> FloatArray:
+    """The weighted mean of quantiles level by level (not of probabilities: the shape of each is kept), winsorised.
 
-    `quantiles` (..., n_methods, n_levels), `weights` (..., n_methods); a method whose quantiles are NaN is left out; NaN if all are.
+    Before averaging, each method's quantile is drawn into the range of what the middle 1 - 2 * trim of the weight says, so
+    that a method at the floor that is off by orders of magnitude (a day after a restart from idle) moves the mean by
+    little. trim 0 is the plain mean, 0.5 the weighted median. `quantiles` (..., n_methods, n_levels), `weights`
+    (..., n_methods); a method whose quantiles are NaN is left out; NaN if all are.
     """
     usable = np.isfinite(quantiles).all(axis=-1)
     weight = np.where(usable, weights, 0.0)
     total = weight.sum(axis=-1, keepdims=True)
-    mixed = np.einsum("...m,...ml->...l", weight, np.where(usable[..., None], quantiles, 0.0))
-    return np.where(total > 0, mixed / np.where(total > 0, total, 1.0), np.nan)
+    weight = weight / np.where(total > 0, total, 1.0)
+    order = np.argsort(np.where(usable[..., None], quantiles, np.inf), axis=-2)
+    ordered = np.take_along_axis(quantiles, order, axis=-2)
+    reached = np.cumsum(np.take_along_axis(np.broadcast_to(weight[..., None], quantiles.shape), order, axis=-2), axis=-2)
+    last = quantiles.shape[-2] - 1
+    low = np.minimum((reached < trim - 1e-12).sum(axis=-2, keepdims=True), last)
+    high = np.minimum((reached < 1.0 - trim - 1e-12).sum(axis=-2, keepdims=True), last)
+    drawn_in = np.clip(
+        np.where(usable[..., None], quantiles, 0.0),
+        np.take_along_axis(ordered, low, axis=-2),
+        np.take_along_axis(ordered, high, axis=-2),
+    )
+    mixed = np.einsum("...m,...ml->...l", weight, np.where(usable[..., None], drawn_in, 0.0))
+    return np.where(total > 0, mixed, np.nan)
 
 
 def mean_pinball(actual: FloatArray, quantiles: FloatArray, levels: FloatArray) -> FloatArray:

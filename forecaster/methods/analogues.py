@@ -22,7 +22,8 @@ from forecaster.series import FloatArray
 
 BUCKET_ENDS_SECONDS = (900, 7200, 36_000, float("inf"))  # leads up to 15 min, 2 h, 10 h, and beyond learn together
 TRAIN_STRIDE = timedelta(minutes=10)
-MAX_ROWS = 6000
+TRAIN_SPAN = timedelta(days=28)
+MAX_ROWS = 4000
 MIN_ROWS = 60
 SERIES_AT_ONCE_CELLS = 2_000_000
 
@@ -102,7 +103,8 @@ class FittedAnalogues:
         known = known_at(panel, origins, leads)
         n_features = known.features.shape[-1]
         on_root = forest.quantiles(known.features.reshape(-1, n_features), levels)
-        return from_root(on_root.reshape(*known.profile.shape, len(levels)), known, base=self.base)
+        demand = from_root(on_root.reshape(*known.profile.shape, len(levels)), known, base=self.base)
+        return np.minimum(demand, highest_credible(panel, origins)[..., None, None])
 
 
 def buckets(panel: Panel, steps_ahead: IntArray) -> Iterator[tuple[int, IntArray]]:
@@ -121,7 +123,7 @@ def training_rows(
     Every series and lead has its share; the newest `max_rows` on a stride that keeps them evenly spaced.
     """
     stride = panel.steps(TRAIN_STRIDE)
-    first = panel.steps(timedelta(hours=6))
+    first = max(panel.steps(timedelta(hours=6)), panel.n_steps - panel.steps(TRAIN_SPAN))
     origins = np.arange(first, panel.n_steps - int(leads.min()), stride)
     thinning = max(-(-len(origins) * len(leads) * panel.n_series // max_rows), 1)
     origins = origins[::-1][::thinning][::-1]
@@ -142,6 +144,15 @@ def base_on_root(known: Known, base: Base) -> FloatArray:
         return np.zeros((1, 1, 1))
     demand = known.last[..., None] if base is Base.LAST else known.profile
     return np.asarray(np.sqrt(demand / known.scale[..., None]))
+
+
+def highest_credible(panel: Panel, origins: IntArray) -> FloatArray:
+    """1.2 times the most that was seen before each origin, (n_series, n_origins): learnt methods say nothing of more.
+
+    Just after a restart from idle the scale is small and a learnt multiple of it means nothing.
+    """
+    highest = np.maximum.accumulate(np.nan_to_num(panel.values[:, : int(origins.max())]), axis=1)
+    return np.asarray(1.2 * highest[:, np.maximum(origins - 1, 0)])
 
 
 def from_root(on_root: FloatArray, known: Known, *, base: Base) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from forecaster.calendar import IntArray
 from forecaster.errors import ShortHistory, StoreError
-from forecaster.methods.analogues import Base, from_root, training_rows
+from forecaster.methods.analogues import Base, from_root, highest_credible, training_rows
 from forecaster.methods.base import Arrays, FittedMethod, non_crossing
 from forecaster.methods.features import known_at
 from forecaster.methods.learners import QuantileBoosting
@@ -60,7 +60,8 @@ class FittedGlobalResidual:
         flat = known.features.reshape(-1, known.features.shape[-1])
         own = self.model.quantiles(flat)
         asked = np.stack([_at_level(own, float(level)) for level in levels], axis=1)
-        return non_crossing(from_root(asked.reshape(*known.profile.shape, len(levels)), known, base=Base.LAST))
+        demand = from_root(asked.reshape(*known.profile.shape, len(levels)), known, base=Base.LAST)
+        return non_crossing(np.minimum(demand, highest_credible(panel, origins)[..., None, None]))
 
 
 def _at_level(own: FloatArray, level: float) -> FloatArray:

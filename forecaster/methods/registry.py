@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from forecaster.methods.analogues import Analogues, Base
 from forecaster.methods.base import Method
+from forecaster.methods.climate import Climate
 from forecaster.methods.global_residual import GlobalResidual
 from forecaster.methods.profile import level_times_shape
 from forecaster.methods.residual import ErrorWindow, ResidualMethod
@@ -20,6 +21,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             ResidualMethod("seasonal_naive_day", seasonal_naive_day),
             ResidualMethod("seasonal_naive_week", seasonal_naive_week),
             ResidualMethod("profile", level_times_shape, ErrorWindow(span=timedelta(days=14), relative=True)),
+            Climate("climate", 0.0),
+            Climate("climate_scaled", 0.5),
             Analogues("analogues_level", Base.ZERO),
             Analogues("analogues_change", Base.LAST),
             Analogues("analogues_profile", Base.PROFILE),

@@ -1,0 +1,107 @@
+"""What the same time of day brought on earlier days: no point, just the sample, so quantiles come for nothing.
+
+The sample of a target are the bins within NEAR of the same local time on the last DAYS days, each rescaled towards the
+present daily level; recent days and the same day of the week count more. With days that do not repeat it is close to the
+distribution of the last days, with days that do it is the daily shape with its spread.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+
+from forecaster.calendar import IntArray
+from forecaster.methods.base import Arrays, FittedMethod
+from forecaster.methods.residual import last_seen, trailing_mean
+from forecaster.panel import Panel
+from forecaster.series import FloatArray
+
+DAYS = 14
+NEAR = timedelta(minutes=50)
+SPACING = timedelta(minutes=10)
+FADING_PER_DAY = 0.85
+SAME_WEEKDAY = 3.0
+OTHER_DAY_TYPE = 0.4
+CELLS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Climate:
+    """The method; `growth_trust` in 0..1 says how far earlier days are rescaled to the present daily level."""
+
+    name: str
+    growth_trust: float
+
+    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
+        return self
+
+    def restore(self, arrays: Arrays) -> FittedMethod:
+        return self
+
+    def arrays(self) -> Arrays:
+        return {}
+
+    def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
+        out = np.empty((panel.n_series, len(origins), len(steps_ahead), len(levels)))
+        shifts = _shifts(panel)
+        at_once = max(CELLS_AT_ONCE // (panel.n_series * len(steps_ahead) * DAYS * len(shifts)), 1)
+        for first in range(0, len(origins), at_once):
+            some = origins[first : first + at_once]
+            sample, weight = self._sample(panel, some, steps_ahead, shifts)
+            out[:, first : first + at_once] = weighted_quantiles(sample, weight, levels)
+        flat = last_seen(panel, origins)[..., None, None]
+        return np.where(np.isnan(out), np.broadcast_to(flat, out.shape), out)
+
+    def _sample(
+        self, panel: Panel, origins: IntArray, steps_ahead: IntArray, shifts: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Values and weights, both (n_series, n_origins, n_ahead, n_sample); NaN and weight 0 where nothing is known."""
+        targets = origins[:, None] + steps_ahead
+        day = panel.steps(timedelta(days=1))
+        level = trailing_mean(panel, origins, day)
+        values, weights = [], []
+        for lag in range(1, DAYS + 1):
+            then = trailing_mean(panel, np.maximum(origins - lag * day, 1), day)
+            both = (then > 0) & (level > 0)
+            growth = np.clip(np.where(both, level / np.where(both, then, 1.0), 1.0), 1 / 3, 3.0) ** self.growth_trust
+            same_place = panel.days_before(targets, lag)
+            source = same_place[..., None] + shifts
+            usable = (source >= 0) & (source < origins[:, None, None])
+            seen = np.where(usable, panel.values[:, np.clip(source, 0, panel.n_steps - 1)], np.nan)
+            weight = FADING_PER_DAY**lag * self._likeness(panel, targets, same_place, lag)
+            values.append(seen * growth[..., None, None])
+            weights.append(np.where(np.isnan(seen), 0.0, weight[..., None]))
+        return np.concatenate(values, axis=-1), np.concatenate(weights, axis=-1)
+
+    def _likeness(self, panel: Panel, targets: IntArray, source: IntArray, lag: int) -> FloatArray:
+        if lag % 7 == 0:
+            return np.full(targets.shape, SAME_WEEKDAY)
+        free = panel.free_days
+        last = len(free) - 1
+        alike = free[np.clip(targets, 0, last)] == free[np.clip(source, 0, last)]
+        return np.where(alike, 1.0, OTHER_DAY_TYPE)
+
+
+def weighted_quantiles(sample: FloatArray, weight: FloatArray, levels: FloatArray) -> FloatArray:
+    """Quantiles along the last axis by weight, (..., n_levels); NaN where all weights are 0."""
+    order = np.argsort(sample, axis=-1)
+    ordered = np.take_along_axis(sample, order, axis=-1)
+    heavy = np.take_along_axis(weight, order, axis=-1)
+    cumulative = np.cumsum(heavy, axis=-1)
+    total = cumulative[..., -1:]
+    middle = (cumulative - 0.5 * heavy) / np.where(total > 0, total, 1.0)
+    last = np.maximum((heavy > 0).sum(axis=-1, keepdims=True) - 1, 0)
+    out = np.empty((*sample.shape[:-1], len(levels)))
+    for i, level in enumerate(levels):
+        right = np.minimum((middle < level).sum(axis=-1, keepdims=True), last)
+        left = np.maximum(right - 1, 0)
+        low, high = np.take_along_axis(middle, left, axis=-1), np.take_along_axis(middle, right, axis=-1)
+        share = np.clip(np.where(high > low, (level - low) / np.where(high > low, high - low, 1.0), 1.0), 0.0, 1.0)
+        below, above = np.take_along_axis(ordered, left, axis=-1), np.take_along_axis(ordered, right, axis=-1)
+        out[..., i] = (below + share * (above - below))[..., 0]
+    return np.where(total > 0, out, np.nan)
+
+
+def _shifts(panel: Panel) -> IntArray:
+    near, spacing = round(NEAR / panel.step), panel.steps(SPACING)
+    return np.arange(-(near // spacing) * spacing, near + 1, spacing, dtype=np.int64)
