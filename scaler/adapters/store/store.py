@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,17 @@ class SqlStore:
         self._engine = engine
 
     @classmethod
-    def open(cls, url: str) -> "SqlStore":
+    def open(cls, url: str, *, must_exist: bool = False) -> "SqlStore":
         """The store at an SQLAlchemy URL, its tables made if there were none.
 
-        Raises SettingsError for a URL that names no database, StoreUnavailable when the database does not answer and
-        UnknownVersion when the store was written by a release with another schema.
+        Raises SettingsError for a URL that names no database (with `must_exist` also for an SQLite file that is not
+        there), StoreUnavailable when the database does not answer and UnknownVersion when the store was written by a
+        release with another schema.
         """
         store = cls(_engine(url))
+        file = store._engine.url.database
+        if must_exist and store._engine.dialect.name == "sqlite" and file and not Path(file).exists():
+            raise SettingsError(f"--store: {file} does not exist; name the store of the running service")
         with store._transaction(f"open the store {store._engine.url.render_as_string()}") as connection:
             tables.metadata.create_all(connection)
             found = connection.scalar(select(tables.about.c.value).where(tables.about.c.key == "version"))

@@ -1,0 +1,191 @@
+"""Our own metrics, in Prometheus' words. docs/metrics.md lists them; a test holds the two equal."""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from forecaster.forecast import DemandForecast
+from scaler.cycle import TurnReport
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.record import DecisionRecord
+
+ENDPOINT = ("namespace", "name")
+TURN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
+
+
+class Telemetry:
+    """Counts and gauges of one service, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._decisions = Counter("headstart_decisions", "Decisions taken.", (*ENDPOINT, "mode"), registry=registry)
+        self._outcomes = Counter(
+            "headstart_actuations", "What came of the decisions.", (*ENDPOINT, "outcome"), registry=registry
+        )
+        self._verdicts = Counter(
+            "headstart_verdicts",
+            "Guardrail verdicts that changed an order.",
+            ("guardrail", "reason"),
+            registry=registry,
+        )
+        self._holds = Counter(
+            "headstart_holds", "Decisions that held for lack of knowledge.", (*ENDPOINT, "reason"), registry=registry
+        )
+        self._errors = Counter(
+            "headstart_errors",
+            "What failed: metrics, cluster, policies, store, endpoint, refit, or a job itself.",
+            ("stage",),
+            registry=registry,
+        )
+        self._turn = Histogram(
+            "headstart_turn_duration_seconds",
+            "Wall time of one turn over all endpoints.",
+            buckets=TURN_BUCKETS,
+            registry=registry,
+        )
+        self._refit = Histogram(
+            "headstart_refit_duration_seconds",
+            "Wall time of one refit, history query included.",
+            buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0),
+            registry=registry,
+        )
+        self._last_turn = Gauge(
+            "headstart_last_turn_timestamp_seconds", "Service time of the last finished turn.", registry=registry
+        )
+        self._replicas = Gauge(
+            "headstart_replicas",
+            "Replicas that are ready, starting, desired by the target, and decided.",
+            (*ENDPOINT, "state"),
+            registry=registry,
+        )
+        self._demand = Gauge(
+            "headstart_demand",
+            "Demand of the last full minute, in units per second (concurrency: a level).",
+            (*ENDPOINT, "unit"),
+            registry=registry,
+        )
+        self._ahead = Gauge(
+            "headstart_demand_ahead",
+            "Demand one start-up time ahead that the order is made for.",
+            ENDPOINT,
+            registry=registry,
+        )
+        self._forecast = Gauge(
+            "headstart_forecast_demand",
+            "Quantile of the day-ahead forecast, one start-up time (p95) ahead.",
+            (*ENDPOINT, "level"),
+            registry=registry,
+        )
+        self._forecast_age = Gauge(
+            "headstart_forecast_age_seconds", "Age of the forecast that plays.", ENDPOINT, registry=registry
+        )
+        self._startup = Gauge(
+            "headstart_startup_seconds",
+            "Start-up time as learned: p50, p95, mean.",
+            (*ENDPOINT, "statistic"),
+            registry=registry,
+        )
+        self._capacity = Gauge(
+            "headstart_capacity_per_replica",
+            "Demand that one ready replica carries at the SLO.",
+            ENDPOINT,
+            registry=registry,
+        )
+        self._replayed_missed = Gauge(
+            "headstart_replayed_missed_fraction",
+            "Share of demand the playing setting would have missed lately.",
+            ENDPOINT,
+            registry=registry,
+        )
+        self._replayed_hours = Gauge(
+            "headstart_replayed_replica_hours",
+            "Replica-hours the playing setting would have cost lately.",
+            ENDPOINT,
+            registry=registry,
+        )
+        self._known: set[EndpointId] = set()
+
+    def turn(self, report: TurnReport, seconds: float) -> None:
+        """One finished turn, of `seconds` wall time. Gauges of endpoints that are no longer there are gone."""
+        self._turn.observe(seconds)
+        self._last_turn.set(report.now.timestamp())
+        for what in report.problems:
+            self._errors.labels("endpoint" if "/" in what else what).inc()
+        if "policies" not in report.problems:
+            self._forget(self._known - {record.decision.endpoint for record in report.records})
+        for record in report.records:
+            self._known.add(record.decision.endpoint)
+            self._decision(record)
+
+    def forecast(self, endpoint: EndpointId, forecast: DemandForecast, at_step: int) -> None:
+        row = forecast.values[min(at_step, len(forecast) - 1)]
+        for level, value in zip(forecast.quantile_levels, row, strict=True):
+            self._forecast.labels(endpoint.namespace, endpoint.name, f"{level:g}").set(value)
+
+    def refit(self, problems: Mapping[str, str], seconds: float) -> None:
+        self._refit.observe(seconds)
+        for _ in problems:
+            self._errors.labels("refit").inc()
+
+    def error(self, stage: str) -> None:
+        self._errors.labels(stage).inc()
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The metrics page and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    def names(self) -> tuple[str, ...]:
+        """Every metric by the name it is exposed under."""
+        return tuple(
+            f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in self._registry.collect()
+        )
+
+    def _decision(self, record: DecisionRecord) -> None:
+        decision, snapshot = record.decision, record.snapshot
+        key = (decision.endpoint.namespace, decision.endpoint.name)
+        self._decisions.labels(*key, decision.mode.value).inc()
+        self._outcomes.labels(*key, record.actuation.outcome.value).inc()
+        for verdict in decision.verdicts:
+            if verdict.changed:
+                self._verdicts.labels(verdict.guardrail, verdict.reason_code.value).inc()
+        if decision.held_for_lack_of_knowledge():
+            self._holds.labels(*key, decision.verdicts[0].reason_code.value).inc()
+        if snapshot.replicas is not None:
+            for state, count in (
+                ("ready", decision.ready),
+                ("starting", decision.starting),
+                ("desired", decision.current),
+            ):
+                self._replicas.labels(*key, state).set(count)
+        self._replicas.labels(*key, "decided").set(decision.final)
+        self._capacity.labels(*key).set(snapshot.profile.demand_per_replica)
+        law = snapshot.profile.startup
+        for statistic, span in (("p50", law.p50), ("p95", law.p95), ("mean", law.mean)):
+            self._startup.labels(*key, statistic).set(span.total_seconds())
+        if snapshot.signals is not None:
+            self._demand.labels(*key, snapshot.policy.spec.demand.unit.value).set(snapshot.signals.demand_now)
+            self._ahead.labels(*key).set(snapshot.signals.demand_ahead)
+            if snapshot.signals.forecast_issued_at is not None:
+                age = snapshot.now - snapshot.signals.forecast_issued_at
+                self._forecast_age.labels(*key).set(age.total_seconds())
+        if snapshot.choice is not None and snapshot.choice.replayed is not None:
+            self._replayed_missed.labels(*key).set(snapshot.choice.replayed.bad_fraction)
+            self._replayed_hours.labels(*key).set(snapshot.choice.replayed.replica_hours)
+
+    def _forget(self, gone: set[EndpointId]) -> None:
+        per_endpoint = (
+            self._replicas,
+            self._demand,
+            self._ahead,
+            self._forecast,
+            self._forecast_age,
+            self._startup,
+            self._capacity,
+            self._replayed_missed,
+            self._replayed_hours,
+        )
+        for endpoint in gone:
+            self._known.discard(endpoint)
+            for gauge in per_endpoint:
+                gauge.remove_by_labels({"namespace": endpoint.namespace, "name": endpoint.name})

@@ -1,0 +1,36 @@
+"""The command line. Modules here import nothing heavy at the top: `headstart --help` is instant."""
+
+import sys
+
+import typer
+
+from forecaster.errors import BadSeries, ForecasterError, UnknownMethod
+from scaler.app.cli import forecasting, inspecting, policies, serving
+from scaler.errors import HeadstartError, InputError
+
+app = typer.Typer(
+    name="headstart",
+    help="GPU replicas that are ready before the requests are: a predictive autoscaler that replays itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(serving.run)
+app.command("backtest")(forecasting.backtest)
+app.command("validate")(policies.validate)
+app.command("explain")(inspecting.explain)
+app.command("doctor")(inspecting.doctor)
+app.command("init")(policies.init)
+app.command("schema")(policies.schema)
+
+
+def main() -> None:
+    """Exit code 0: done. 1: it could not be done. 2: what a person wrote cannot be used, and nothing was written."""
+    try:
+        app()
+    except (InputError, BadSeries, UnknownMethod) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (HeadstartError, ForecasterError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,75 @@
+"""What commands have in common: reading durations, progress bars, output folders."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaler.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Progress = Callable[[int, int], None]
+"""Called with (done, in all)."""
+
+
+def duration(text: str, flag: str) -> timedelta:
+    """Raises SettingsError unless the text is a duration above 0 such as 30s, 5m, 2h, 7d."""
+    from scaler.domain.policy import parse_duration
+
+    try:
+        value = parse_duration(text)
+    except ValueError as error:
+        raise SettingsError(f"{flag}: found {text!r}; {error}") from error
+    if value <= timedelta(0):
+        raise SettingsError(f"{flag}: found {text!r}; need more than 0")
+    return value
+
+
+def durations(text: str, flag: str) -> list[timedelta]:
+    """A comma-separated list of durations; raises SettingsError as `duration`."""
+    return [duration(part.strip(), flag) for part in text.split(",")]
+
+
+def as_input(error: Exception, what: str) -> InputError:
+    """An error about input that a lower layer raised, with the words that say whose input it was."""
+    return InputError(f"{what}: {error}")
+
+
+def check_out(out: Path) -> Path:
+    """The folder that results may be written to; it is not made yet. Raises SettingsError where it cannot be."""
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"--out: {out} is a file; need a folder")
+    return out
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """A bar on stderr where that is a terminal; nothing in a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, in_all: bar.update(task, completed=done, total=in_all)
+
+
+def table(*columns: str) -> "Table":
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def show(content: object) -> None:
+    """On stdout; tables are not cut when it is a pipe."""
+    from rich.console import Console
+
+    Console(soft_wrap=False, width=None if sys.stdout.isatty() else 160, highlight=False).print(content)

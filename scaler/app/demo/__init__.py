@@ -1,0 +1,1 @@
+"""The demonstration: generated traffic, a simulated cluster, the real cycle."""

@@ -1,0 +1,79 @@
+"""Runs a service until it is told to stop."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from scaler.app.http import HttpServer, build_app, listen
+from scaler.app.service import Service
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run_until_stopped(
+    service: Service,
+    *,
+    status: Callable[[], Mapping[str, Any]] = dict,
+    fit_first: bool = False,
+    on_ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serves HTTP and runs the jobs until SIGTERM or SIGINT; the turn under way is finished, everything is closed.
+
+    `fit_first`: every endpoint is fitted before the first turn. `on_ready` gets the address once HTTP answers.
+    Raises SettingsError when the address cannot be listened on.
+    """
+    log = structlog.get_logger("headstart")
+    with _stop_event() as asked_to_stop:
+        listener = listen(*service.settings.http)
+        host, port = listener.getsockname()[:2]
+        url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        server = HttpServer(build_app(service, status), listener)
+        server.start()
+        try:
+            log.info("serving", url=url, turn_seconds=service.settings.turn.total_seconds())
+            service.restore()
+            on_ready(url)
+            if fit_first:
+                _in_pieces(service.jobs.guarded("refit", service.refit_due), asked_to_stop, service.jobs.stopping)
+            if not asked_to_stop.is_set():
+                service.start()
+            asked_to_stop.wait()
+        finally:
+            log.info("stopping")
+            service.jobs.stopping.set()
+            server.stop()
+            service.stop()
+            log.info("stopped")
+
+
+def _in_pieces(work: Callable[[], None], asked_to_stop: threading.Event, stopping: threading.Event) -> None:
+    """Do the work in a thread, so that a signal during it is heard at once and ends it at its next look."""
+    thread = threading.Thread(target=work, name="first-fit")
+    thread.start()
+    while thread.is_alive():
+        if asked_to_stop.is_set():
+            stopping.set()
+        thread.join(timeout=0.2)
+
+
+@contextmanager
+def _stop_event() -> Iterator[threading.Event]:
+    """An event that the first stop signal sets; a second one ends the process the ordinary way."""
+    event = threading.Event()
+
+    def heard(number: int, _: FrameType | None) -> None:
+        if event.is_set():
+            signal.signal(number, signal.SIG_DFL)
+        event.set()
+
+    before = {number: signal.signal(number, heard) for number in STOP_SIGNALS}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,162 @@
+"""The running service: turns, refits and pruning on a schedule, and what they leave behind for people to see."""
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import perf_counter
+
+import structlog
+
+from scaler.adapters.clock import SystemClock
+from scaler.adapters.store.store import SqlStore
+from scaler.adapters.telemetry import Telemetry
+from scaler.app.board import Board
+from scaler.app.logs import log_decision
+from scaler.app.scheduler import Jobs
+from scaler.app.settings import Settings
+from scaler.core.startup import learned_startup
+from scaler.cycle import Cycle, prior_startup
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import ScalingPolicy
+from scaler.domain.replicas import StartupLaw
+from scaler.errors import HeadstartError
+from scaler.ports import Clock
+
+REFIT_LOOK = timedelta(minutes=1)
+"""How often it is looked who is due for a refit."""
+RETRY = timedelta(minutes=2)
+"""A refit that failed is tried again after this, not after a whole `forecast.refit`."""
+PRUNE_EVERY = timedelta(hours=1)
+LEAST_WALL_SECONDS = 0.05
+RESTORED_TURNS = 240
+STALLED_AFTER_SECONDS = 60.0
+"""Without a finished turn for this long (or four turns, if they are longer) the loop counts as dead."""
+
+
+@dataclass(kw_only=True)
+class Service:
+    """Everything that runs. Built by bootstrap only."""
+
+    settings: Settings
+    clock: Clock
+    cycle: Cycle
+    store: SqlStore
+    board: Board
+    telemetry: Telemetry
+    jobs: Jobs
+    after_turn: Callable[[], None] = lambda: None
+    """Called when a turn was acted on and recorded: a simulated world moves here."""
+    _due: dict[EndpointId, datetime] = field(default_factory=dict)
+    _laws: Mapping[EndpointId, StartupLaw] = field(default_factory=dict)
+    _policies_loaded: bool = False
+    _turn_finished_at: float | None = None
+    _started_at: float = field(default_factory=perf_counter)
+
+    def start(self) -> None:
+        """From now on endpoints are refitted and decided upon. Returns at once."""
+        now = SystemClock().now()
+        settings = self.settings
+        self.jobs.every(self._wall(REFIT_LOOK), "refit", self.refit_due, now)
+        self.jobs.every(max(settings.wall_turn_seconds, LEAST_WALL_SECONDS), "turn", self.turn, now)
+        self.jobs.every(self._wall(PRUNE_EVERY), "prune", self.prune, now)
+        self.jobs.start()
+
+    def stop(self) -> None:
+        """The turn under way is finished, refits not yet begun are left, the store is closed."""
+        self.jobs.stop()
+        self.store.close()
+
+    def turn(self) -> None:
+        """One turn over all endpoints, shown everywhere it is to be seen."""
+        began = perf_counter()
+        report = self.cycle.turn()
+        ended = perf_counter()
+        self.telemetry.turn(report, ended - began)
+        self.board.turn(report)
+        for record in report.records:
+            log_decision(record)
+        if not report.records:
+            for what, why in report.problems.items():
+                structlog.get_logger("headstart").warning("turn held", what=what, why=why)
+        self._policies_loaded = self._policies_loaded or "policies" not in report.problems
+        self._turn_finished_at = ended
+        self.after_turn()
+
+    def refit_due(self) -> None:
+        """Endpoints that are due are refitted with one history query. The first refits come at once, later ones are
+        spread over the period by the endpoint's name."""
+        now = self.clock.now()
+        policies = self.cycle.policies.load()
+        startups = self._startup_laws(policies, now)
+        due = [policy for policy in policies if self._due.get(policy.endpoint, now) <= now]
+        if not due:
+            return
+        began = perf_counter()
+        problems = self.cycle.refit(due, startups)
+        self.telemetry.refit(problems, perf_counter() - began)
+        for policy in due:
+            self._due[policy.endpoint] = self._next_due(policy, now, problems)
+        log = structlog.get_logger("headstart")
+        for what, why in problems.items():
+            log.warning("refit failed", what=what, why=why)
+        log.info("refitted", endpoints=len(due) - len(problems), seconds=round(perf_counter() - began, 3))
+
+    def prune(self) -> None:
+        gone = self.store.prune(self.clock.now() - self.settings.keep)
+        structlog.get_logger("headstart").debug("pruned", decisions=gone)
+
+    def failed(self, job: str, error: Exception) -> None:
+        """A job ended in an error that nobody expected, or the store did not answer."""
+        self.telemetry.error(job if not isinstance(error, HeadstartError) else type(error).__name__)
+
+    def why_dead(self) -> str:
+        """Why the loop does not live; "" while it does."""
+        limit = max(STALLED_AFTER_SECONDS, 4 * self.settings.wall_turn_seconds)
+        age = perf_counter() - (self._turn_finished_at or self._started_at)
+        return f"no turn finished for {age:.0f} s (limit {limit:.0f} s)" if age > limit else ""
+
+    def why_not_ready(self) -> str:
+        """What is still missing before the service does its job; "" when nothing is."""
+        if self._turn_finished_at is None:
+            return "the first turn has not finished"
+        if not self._policies_loaded:
+            return self.board.problems.get("policies", "policies are not loaded")
+        try:
+            self.store.check_writable()
+        except HeadstartError as error:
+            return str(error)
+        return self.why_dead()
+
+    def restore(self) -> None:
+        """The page shows the last turns of the run before."""
+        for endpoint in self.store.endpoints():
+            self.board.restore(endpoint, self.store.last_rows(endpoint, RESTORED_TURNS))
+
+    def _startup_laws(self, policies: Sequence[ScalingPolicy], now: datetime) -> Mapping[EndpointId, StartupLaw]:
+        """The law of each endpoint from every start that was ever seen, those still under way included."""
+        seen = self.cycle.target.startups(policies)
+        laws = {}
+        for policy in policies:
+            present = seen.get(policy.endpoint, ())
+            self.store.keep_startups(policy.endpoint, present, now)
+            under_way = [start for start in present if start.ready_at is None and not start.failed]
+            known = [*self.store.startups(policy.endpoint), *under_way]
+            prior, before = prior_startup(policy), self._laws.get(policy.endpoint)
+            learns = policy.spec.startup.learn
+            laws[policy.endpoint] = learned_startup(prior, known, now, before) if learns else prior
+        self._laws = laws
+        return laws
+
+    def _wall(self, span: timedelta) -> float:
+        return max(self.settings.wall_seconds(span), LEAST_WALL_SECONDS)
+
+    def _next_due(self, policy: ScalingPolicy, now: datetime, problems: Mapping[str, str]) -> datetime:
+        period = policy.spec.forecast.refit
+        if "metrics" in problems or str(policy.endpoint) in problems:
+            return now + min(RETRY, period)
+        if policy.endpoint in self._due:
+            return now + period
+        # crc32 and not hash(): the same spread in every process.
+        spread = zlib.crc32(str(policy.endpoint).encode()) / 2**32
+        return now + period * (0.5 + 0.5 * spread)

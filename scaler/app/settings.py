@@ -1,0 +1,103 @@
+"""What the operator sets: environment variables HEADSTART_<NAME>, overridden by flags of `headstart run`.
+
+Every default stands here. A value that cannot be used is a SettingsError that names the variable and the flag.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from scaler.domain.policy import PositiveDuration
+from scaler.errors import SettingsError
+
+
+def _address(value: object) -> object:
+    if isinstance(value, str):
+        host, colon, port = value.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535 or not host:
+            raise ValueError("need HOST:PORT such as 127.0.0.1:8080")
+        return host.strip("[]"), int(port)
+    return value
+
+
+def _headers(value: object) -> object:
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if any(not name.strip() or not equals for name, equals, _ in pairs):
+            raise ValueError("need NAME=VALUE[,NAME=VALUE] such as X-Scope-OrgID=team-a")
+        return {name.strip(): content.strip() for name, _, content in pairs}
+    return value
+
+
+Address = Annotated[tuple[str, int], NoDecode, BeforeValidator(_address)]
+
+
+class Settings(BaseSettings):
+    """One running service. Durations are service time, as in policies: 15s, 5m, 2h."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADSTART_", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    http: Address = ("127.0.0.1", 8080)
+    """Where the page, the API, the metrics and the probes are served."""
+    policies: Path = Path("policies")
+    """A folder of policy files, or one file. Read again at every turn."""
+    store: str = "sqlite:///headstart.db"
+    """SQLAlchemy URL of the store of decisions and learned state."""
+    keep: PositiveDuration = timedelta(days=30)
+    """Decisions older than this are pruned."""
+    turn: PositiveDuration = timedelta(seconds=15)
+    """Time between two decisions: the HPA's sync period."""
+    time_scale: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 1.0
+    """Service seconds per wall second. 1 in earnest; more for rehearsals: 60 plays a day in 24 minutes."""
+
+    prometheus_url: str = "http://127.0.0.1:9090"
+    """Prometheus, Thanos, Mimir or VictoriaMetrics."""
+    prometheus_timeout: PositiveDuration = timedelta(seconds=10)
+    """Wall time that one query may take, retries not counted."""
+    prometheus_headers: Annotated[dict[str, str], NoDecode, BeforeValidator(_headers)] = Field(default_factory=dict)
+    """Sent with every query: X-Scope-OrgID=team-a."""
+    prometheus_bearer_token_file: Path | None = None
+    prometheus_username: str = ""
+    prometheus_password: SecretStr = SecretStr("")
+    prometheus_ca_file: Path | None = None
+    prometheus_cert_file: Path | None = None
+    prometheus_key_file: Path | None = None
+
+    kubeconfig: Path | None = None
+    """None: the pod's service account, else the user's own kubeconfig."""
+    kube_context: str = ""
+    """Empty: the kubeconfig's current context."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @property
+    def wall_turn_seconds(self) -> float:
+        return self.turn.total_seconds() / self.time_scale
+
+    def wall_seconds(self, service: timedelta) -> float:
+        """How long a span of service time takes on the wall."""
+        return service.total_seconds() / self.time_scale
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from the environment with the given flags on top; a flag that is None was not given.
+
+    Raises SettingsError naming the first value that cannot be used, where it came from and what is allowed.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        where = f"--{name.replace('_', '-')}" if name in given else f"HEADSTART_{name.upper()}"
+        allowed = first["msg"].removeprefix("Value error, ").replace("datetime.timedelta(0)", "0s")
+        raise SettingsError(f"{where}: found {first['input']!r}; {allowed}") from error
+
+
+def setting_names() -> tuple[str, ...]:
+    return tuple(Settings.model_fields)

@@ -1,0 +1,168 @@
+"""What the store keeps, and that a restart loses none of it."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import create_engine, text
+
+from scaler.adapters.store.store import Learned, SqlStore
+from scaler.cycle import Cycle
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.replicas import StartupObservation
+from scaler.errors import SettingsError, StoreUnavailable, UnknownVersion
+from tests.app.fakes import MORNING, FakeClock, FakePolicies, FakeSource, FakeTarget, PlainAdvisor, a_policy
+
+LIMITS = [{"type": "Fraction", "value": 1.0, "period": "15s"}]
+CHAT = EndpointId("prod", "chat")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/store.db"
+
+
+def a_cycle(store: SqlStore, clock: FakeClock, source: FakeSource, target: FakeTarget, **spec: object) -> Cycle:
+    policies = FakePolicies([a_policy(**spec)])
+    return Cycle(clock=clock, policies=policies, source=source, target=target, advisor=PlainAdvisor(), log=store)
+
+
+def test_a_restart_keeps_the_stabilisation_history(url: str) -> None:
+    """Demand falls; the window of five minutes still holds the replicas of before, also in a new process."""
+    clock, source, target = FakeClock(), FakeSource(demand=12.0), FakeTarget()
+    behavior = {"scaleDown": {"stabilizationWindow": "5m", "policies": LIMITS}}
+    store = SqlStore.open(url)
+    a_cycle(store, clock, source, target, behavior=behavior).turn()
+    before = target.replicas[CHAT]
+    store.close()
+
+    source.demand = 2.0
+    clock.move(timedelta(minutes=1))
+    reopened = SqlStore.open(url)
+    a_cycle(reopened, clock, source, target, behavior=behavior).turn()
+    assert target.replicas[CHAT] == before
+    clock.move(timedelta(minutes=5))
+    a_cycle(reopened, clock, source, target, behavior=behavior).turn()
+    assert target.replicas[CHAT] < before
+
+
+def test_a_trigger_holds_on_across_a_restart(url: str) -> None:
+    clock, source, target = FakeClock(), FakeSource(), FakeTarget()
+    store = SqlStore.open(url)
+    report = a_cycle(store, clock, source, target).turn()
+    assert store.scale_in_held_until(CHAT) is None
+    held = report.records[0].decision
+    object.__setattr__(held, "hold_scale_in_until", MORNING + timedelta(minutes=15))
+    store.append(report.records)
+    store.close()
+    assert SqlStore.open(url).scale_in_held_until(CHAT) == MORNING + timedelta(minutes=15)
+
+
+def test_rows_are_read_as_they_were_recorded_newest_first(url: str) -> None:
+    clock, store = FakeClock(), SqlStore.open(url)
+    cycle = a_cycle(store, clock, FakeSource(), FakeTarget())
+    reports = []
+    for _ in range(3):
+        reports.append(cycle.turn())
+        clock.move()
+    rows = store.last_rows(CHAT, 2)
+    assert [row["id"] for row in rows] == [report.records[0].decision.id for report in reversed(reports[1:])]
+    assert rows[0] == reports[2].records[0].as_row()
+    assert store.endpoints() == [CHAT]
+
+
+def test_recent_turns_reach_back_as_far_as_asked(url: str) -> None:
+    clock, store = FakeClock(), SqlStore.open(url)
+    cycle = a_cycle(store, clock, FakeSource(), FakeTarget())
+    for _ in range(4):
+        cycle.turn()
+        clock.move()
+    turns = store.recent_turns(CHAT, MORNING + timedelta(seconds=30))
+    assert [turn.decided_at for turn in turns] == [MORNING + timedelta(seconds=30), MORNING + timedelta(seconds=45)]
+    assert store.recent_turns(EndpointId("prod", "other"), MORNING) == ()
+
+
+def test_old_rows_are_pruned_and_young_ones_stay(url: str) -> None:
+    clock, store = FakeClock(), SqlStore.open(url)
+    cycle = a_cycle(store, clock, FakeSource(), FakeTarget())
+    cycle.turn()
+    clock.move(timedelta(days=2))
+    cycle.turn()
+    assert store.prune(MORNING + timedelta(days=1)) == 1
+    assert len(store.last_rows(CHAT, 10)) == 1
+
+
+def test_learned_state_comes_back_with_its_arrays(url: str) -> None:
+    store = SqlStore.open(url)
+    weights = np.arange(6, dtype=np.float64).reshape(2, 3)
+    store.save_learned("prod/chat/choice", 1, Learned(document={"days": 3.5}, arrays={"weights": weights}), MORNING)
+    store.save_learned("prod/chat/choice", 1, Learned(document={"days": 4.0}, arrays={"weights": weights}), MORNING)
+    found = SqlStore.open(url).load_learned("prod/chat/choice", 1)
+    assert found is not None
+    assert found.document == {"days": 4.0}
+    np.testing.assert_array_equal(found.arrays["weights"], weights)
+    assert store.load_learned("prod/other/choice", 1) is None
+
+
+def test_learned_state_of_another_version_is_refused(url: str) -> None:
+    store = SqlStore.open(url)
+    store.save_learned("prod/chat/choice", 1, Learned(document={}), MORNING)
+    with pytest.raises(UnknownVersion, match="has version 1, this release reads 2"):
+        store.load_learned("prod/chat/choice", 2)
+
+
+def test_a_store_of_another_schema_is_refused(url: str) -> None:
+    SqlStore.open(url).close()
+    with create_engine(url).begin() as connection:
+        connection.execute(text("UPDATE headstart_about SET value = '99' WHERE key = 'version'"))
+    with pytest.raises(UnknownVersion, match="schema version 99, this release reads"):
+        SqlStore.open(url)
+
+
+def test_finished_starts_are_kept_once_and_running_ones_are_not(url: str) -> None:
+    store = SqlStore.open(url)
+    done = StartupObservation(ordered_at=MORNING, ready_at=MORNING + timedelta(seconds=140))
+    running = StartupObservation(ordered_at=MORNING + timedelta(seconds=30))
+    failed = StartupObservation(ordered_at=MORNING + timedelta(seconds=45), failed=True)
+    for minute in (3, 4):
+        store.keep_startups(CHAT, [done, running, failed], MORNING + timedelta(minutes=minute))
+    assert list(SqlStore.open(url).startups(CHAT)) == [done, failed]
+
+
+@pytest.mark.parametrize(
+    "url", ["not a url", "nosuchdatabase://x", "sqlite:////no/such/folder/x.db"], ids=["words", "dialect", "folder"]
+)
+def test_a_url_that_names_no_usable_store_is_one_clear_error(url: str) -> None:
+    with pytest.raises((SettingsError, StoreUnavailable)):
+        SqlStore.open(url)
+
+
+def test_commands_that_only_read_make_no_store(tmp_path: Path) -> None:
+    file = tmp_path / "none.db"
+    with pytest.raises(SettingsError, match=r"none\.db does not exist"):
+        SqlStore.open(f"sqlite:///{file}", must_exist=True)
+    assert not file.exists()
+
+
+def test_a_broken_store_says_what_was_being_done(url: str) -> None:
+    store = SqlStore.open(url)
+    store.check_writable()
+    with create_engine(url).begin() as connection:
+        connection.execute(text("DROP TABLE headstart_decisions"))
+    with pytest.raises(StoreUnavailable, match="recent turns of prod/chat"):
+        store.recent_turns(CHAT, MORNING)
+
+
+@pytest.mark.skipif(
+    not os.environ.get("HEADSTART_TEST_POSTGRES"),
+    reason="no PostgreSQL named: set HEADSTART_TEST_POSTGRES to the URL of an empty database",
+)
+def test_postgresql_keeps_the_same(url: str) -> None:
+    postgres = os.environ["HEADSTART_TEST_POSTGRES"]
+    store = SqlStore.open(postgres)
+    report = a_cycle(store, FakeClock(), FakeSource(), FakeTarget()).turn()
+    store.append(report.records)
+    assert store.last_rows(CHAT, 1)[0] == report.records[0].as_row()
+    store.prune(MORNING + timedelta(days=1))
