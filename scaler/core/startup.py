@@ -81,7 +81,7 @@ class _OneStart:
     def mean_seconds(self) -> float:
         shape = exp(self.mean + 0.5 * self.sigma**2)
         times, shares = self.steps
-        seen = sum(exp(t) * (b - a) for t, a, b in zip(times, (0.0, *shares[:-1]), shares, strict=True))
+        seen = sum(exp(t) * (b - a) for t, a, b in zip(times, (0.0, *shares), shares, strict=False))
         # what is still under way lies beyond the last finished start: there the shape speaks
         known = shares[-1] if shares else 0.0
         return self.shape_weight * shape + (1.0 - self.shape_weight) * (seen + (1.0 - known) * shape)
