@@ -1,6 +1,8 @@
 """Our own metrics, in Prometheus' words. docs/metrics.md lists them; a test holds the two equal."""
 
 from collections.abc import Mapping
+from datetime import timedelta
+from math import nan
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -11,6 +13,7 @@ from scaler.domain.endpoint import EndpointId
 from scaler.domain.record import DecisionRecord
 
 ENDPOINT = ("namespace", "name")
+NEXT_HOUR = timedelta(hours=1)
 TURN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 
 
@@ -73,7 +76,7 @@ class Telemetry:
         )
         self._forecast = Gauge(
             "headstart_forecast_demand",
-            "Quantile of the day-ahead forecast, one start-up time (p95) ahead.",
+            "Highest value within the next hour of each quantile of the day-ahead forecast.",
             (*ENDPOINT, "level"),
             registry=registry,
         )
@@ -118,9 +121,10 @@ class Telemetry:
             self._known.add(record.decision.endpoint)
             self._decision(record)
 
-    def forecast(self, endpoint: EndpointId, forecast: DemandForecast, at_step: int) -> None:
-        row = forecast.values[min(at_step, len(forecast) - 1)]
-        for level, value in zip(forecast.quantile_levels, row, strict=True):
+    def forecast(self, endpoint: EndpointId, forecast: DemandForecast) -> None:
+        """The gauges of the forecast show its next hour."""
+        steps = max(round(NEXT_HOUR / forecast.step), 1)
+        for level, value in zip(forecast.quantile_levels, forecast.values[:steps].max(axis=0), strict=True):
             self._forecast.labels(endpoint.namespace, endpoint.name, f"{level:g}").set(value)
 
     def refit(self, problems: Mapping[str, str], seconds: float) -> None:
@@ -163,12 +167,13 @@ class Telemetry:
         law = snapshot.profile.startup
         for statistic, span in (("p50", law.p50), ("p95", law.p95), ("mean", law.mean)):
             self._startup.labels(*key, statistic).set(span.total_seconds())
-        if snapshot.signals is not None:
-            self._demand.labels(*key, snapshot.policy.spec.demand.unit.value).set(snapshot.signals.demand_now)
-            self._ahead.labels(*key).set(snapshot.signals.demand_ahead)
-            if snapshot.signals.forecast_issued_at is not None:
-                age = snapshot.now - snapshot.signals.forecast_issued_at
-                self._forecast_age.labels(*key).set(age.total_seconds())
+        signals = snapshot.signals
+        unit = snapshot.policy.spec.demand.unit.value
+        # Not known is NaN on the page as everywhere: a gauge that stands still would look like steady demand.
+        self._demand.labels(*key, unit).set(nan if signals is None else signals.demand_now)
+        self._ahead.labels(*key).set(nan if signals is None else signals.demand_ahead)
+        if signals is not None and signals.forecast_issued_at is not None:
+            self._forecast_age.labels(*key).set((snapshot.now - signals.forecast_issued_at).total_seconds())
         if snapshot.choice is not None and snapshot.choice.replayed is not None:
             self._replayed_missed.labels(*key).set(snapshot.choice.replayed.bad_fraction)
             self._replayed_hours.labels(*key).set(snapshot.choice.replayed.replica_hours)

@@ -1,20 +1,27 @@
 """The only place that builds things."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from forecaster.forecast import DemandForecast
+
+from forecaster.catalogue import ALL_METHODS
 from scaler.adapters.clock import ScaledClock, SystemClock
+from scaler.adapters.kubernetes.client import ClusterAccess, connect
+from scaler.adapters.kubernetes.target import KubernetesTarget
+from scaler.adapters.policies import PolicyFiles
+from scaler.adapters.prometheus.client import PrometheusClient
+from scaler.adapters.prometheus.connection import Connection
+from scaler.adapters.prometheus.source import PrometheusSource, SourceSettings
 from scaler.adapters.store.store import SqlStore
 from scaler.adapters.telemetry import Telemetry
+from scaler.app.advice import FleetAdvisor
 from scaler.app.board import Board
 from scaler.app.demo.world import Demo, build_demo
 from scaler.app.scheduler import Jobs
 from scaler.app.service import Service
 from scaler.app.settings import Settings
-from scaler.app.watch import WatchedAdvisor
 from scaler.cycle import Cycle
-from scaler.domain.endpoint import EndpointId
 from scaler.errors import HeadstartError
-from scaler.ports import Advice, Advisor, Clock, DemandSource, PolicySource, ScaleTarget
+from scaler.ports import Advisor, Clock, DemandSource, PolicySource, ScaleTarget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,34 +34,76 @@ class Outside:
     target: ScaleTarget
 
 
-def open_store(url: str) -> SqlStore:
-    """Raises SettingsError, StoreUnavailable or UnknownVersion as SqlStore.open."""
-    return SqlStore.open(url)
+def build_service(settings: Settings) -> Service:
+    """The service on Prometheus and a cluster. Raises SettingsError, PolicyError, StoreUnavailable, UnknownVersion."""
+    outside = build_outside(settings)
+    outside.policies.load()
+    return assemble(settings, outside, SqlStore.open(settings.store), self_replay(settings))
 
 
-def existing_store(url: str) -> SqlStore:
-    """As `open_store`, for commands that only read: raises SettingsError rather than making a new SQLite file."""
-    return SqlStore.open(url, must_exist=True)
+def build_demo_service(settings: Settings) -> tuple[Service, Demo]:
+    """The demonstration: the real cycle on a simulated cluster that moves one step after each turn."""
+    demo = build_demo(SystemClock().now())
+    outside = Outside(clock=demo.world.clock, policies=demo.policies, source=demo.source, target=demo.target)
+    service = assemble(settings, outside, SqlStore.open(settings.store), self_replay(settings))
+    service.after_turn = demo.step
+    return service, demo
 
 
-def assemble(settings: Settings, outside: Outside, store: SqlStore, advisor: Advisor) -> Service:
+def build_outside(settings: Settings) -> Outside:
+    """Policies, metrics and cluster; nothing has been asked yet."""
+    clock = SystemClock() if settings.time_scale == 1 else ScaledClock.from_now(settings.time_scale)
+    access = ClusterAccess(kubeconfig=str(settings.kubeconfig or ""), context=settings.kube_context)
+    return Outside(
+        clock=clock,
+        policies=PolicyFiles([settings.policies], methods=ALL_METHODS),
+        source=build_source(settings, clock),
+        target=KubernetesTarget(connect(access), clock),
+    )
+
+
+def build_source(settings: Settings, clock: SystemClock | ScaledClock) -> PrometheusSource:
+    connection = Connection(
+        url=settings.prometheus_url,
+        headers=settings.prometheus_headers,
+        bearer_token_file=settings.prometheus_bearer_token_file,
+        username=settings.prometheus_username,
+        password=settings.prometheus_password.get_secret_value(),
+        ca_certificate=settings.prometheus_ca_file,
+        client_certificate=settings.prometheus_cert_file,
+        client_key=settings.prometheus_key_file,
+        timeout_seconds=settings.prometheus_timeout.total_seconds(),
+    )
+    reading = SourceSettings(turn=settings.turn, scrape_interval=settings.prometheus_scrape_interval)
+    return PrometheusSource(PrometheusClient(connection), reading, clock)
+
+
+def self_replay(settings: Settings) -> Callable[[], Advisor]:
+    """Makes the advisor of one endpoint."""
+
+    def make() -> Advisor:
+        from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor  # compiles when it is first used
+
+        return SelfReplayAdvisor(turn=settings.turn)
+
+    return make
+
+
+def assemble(settings: Settings, outside: Outside, store: SqlStore, make_advisor: Callable[[], Advisor]) -> Service:
     """A service that is not started yet."""
-    board, telemetry = Board(), Telemetry()
+    telemetry = Telemetry()
 
     def failed(job: str, error: Exception) -> None:
         telemetry.error(type(error).__name__ if isinstance(error, HeadstartError) else job)
 
-    def seen(endpoint: EndpointId, forecast: DemandForecast, advice: Advice) -> None:
-        board.forecast(endpoint, forecast)
-        telemetry.forecast(endpoint, forecast, advice.profile.startup.p95 // forecast.step)
-
     jobs = Jobs(failed)
+    advisor = FleetAdvisor(make_advisor, jobs.stopping)
     cycle = Cycle(
         clock=outside.clock,
         policies=outside.policies,
         source=outside.source,
         target=outside.target,
-        advisor=WatchedAdvisor(advisor, seen, board.history, jobs.stopping),
+        advisor=advisor,
         log=store,
         turn_length=settings.turn,
     )
@@ -63,26 +112,7 @@ def assemble(settings: Settings, outside: Outside, store: SqlStore, advisor: Adv
         clock=outside.clock,
         cycle=cycle,
         store=store,
-        board=board,
+        board=Board(),
         telemetry=telemetry,
         jobs=jobs,
     )
-
-
-def build_clock(settings: Settings) -> SystemClock | ScaledClock:
-    return SystemClock() if settings.time_scale == 1 else ScaledClock.from_now(settings.time_scale)
-
-
-def build_demo_service(settings: Settings) -> tuple[Service, Demo]:
-    """The demonstration: the real cycle on a simulated cluster that moves one step after each turn."""
-    demo = build_demo(SystemClock().now())
-    outside = Outside(clock=demo.world.clock, policies=demo.policies, source=demo.source, target=demo.target)
-    service = assemble(settings, outside, open_store(settings.store), build_advisor(settings))
-    service.after_turn = demo.step
-    return service, demo
-
-
-def build_advisor(settings: Settings) -> Advisor:
-    from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor  # compiles on import
-
-    return SelfReplayAdvisor(turn=settings.turn)

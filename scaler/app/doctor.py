@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from scaler.app.bootstrap import Outside, build_outside, open_store
+from scaler.adapters.store.store import SqlStore
+from scaler.app.bootstrap import Outside, build_outside
 from scaler.app.settings import Settings
 from scaler.domain.policy import ScalingPolicy
 from scaler.errors import HeadstartError
@@ -31,7 +32,7 @@ def examine(settings: Settings) -> Sequence[Finding]:
 
 def _examine(settings: Settings) -> Iterator[Finding]:
     try:
-        open_store(settings.store).close()
+        SqlStore.open(settings.store).close()
         yield Finding(what="store", found=settings.store, fine=True)
     except HeadstartError as error:
         yield Finding(what="store", found=str(error), fine=False)

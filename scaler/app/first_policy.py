@@ -21,7 +21,7 @@ class Running:
 def read_running(
     *, name: str, namespace: str, kind: str, api_version: str, preset: str, kubeconfig: Path | None, context: str
 ) -> Running:
-    """Ask the cluster. Raises TargetNotFound, Forbidden, ClusterUnavailable, or PolicyError for a name no policy may have."""
+    """Ask the cluster. Raises TargetNotFound, Forbidden, ClusterUnavailable; PolicyError for a name no policy has."""
     from scaler.adapters.clock import SystemClock
     from scaler.adapters.kubernetes.client import ClusterAccess, connect
     from scaler.adapters.kubernetes.target import KubernetesTarget

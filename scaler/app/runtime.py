@@ -19,12 +19,11 @@ def run_until_stopped(
     service: Service,
     *,
     status: Callable[[], Mapping[str, Any]] = dict,
-    fit_first: bool = False,
     on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serves HTTP and runs the jobs until SIGTERM or SIGINT; the turn under way is finished, everything is closed.
 
-    `fit_first`: every endpoint is fitted before the first turn. `on_ready` gets the address once HTTP answers.
+    `on_ready` gets the address once HTTP answers.
     Raises SettingsError when the address cannot be listened on.
     """
     log = structlog.get_logger("headstart")
@@ -38,10 +37,7 @@ def run_until_stopped(
             log.info("serving", url=url, turn_seconds=service.settings.turn.total_seconds())
             service.restore()
             on_ready(url)
-            if fit_first:
-                _in_pieces(service.jobs.guarded("refit", service.refit_due), asked_to_stop, service.jobs.stopping)
-            if not asked_to_stop.is_set():
-                service.start()
+            service.start()
             asked_to_stop.wait()
         finally:
             log.info("stopping")
@@ -49,16 +45,6 @@ def run_until_stopped(
             server.stop()
             service.stop()
             log.info("stopped")
-
-
-def _in_pieces(work: Callable[[], None], asked_to_stop: threading.Event, stopping: threading.Event) -> None:
-    """Do the work in a thread, so that a signal during it is heard at once and ends it at its next look."""
-    thread = threading.Thread(target=work, name="first-fit")
-    thread.start()
-    while thread.is_alive():
-        if asked_to_stop.is_set():
-            stopping.set()
-        thread.join(timeout=0.2)
 
 
 @contextmanager

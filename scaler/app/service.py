@@ -8,9 +8,11 @@ from time import perf_counter
 
 import structlog
 
+from forecaster.errors import ForecasterError
 from scaler.adapters.clock import SystemClock
 from scaler.adapters.store.store import SqlStore
 from scaler.adapters.telemetry import Telemetry
+from scaler.app import dayahead
 from scaler.app.board import Board
 from scaler.app.logs import log_decision
 from scaler.app.scheduler import Jobs
@@ -27,9 +29,12 @@ REFIT_LOOK = timedelta(minutes=1)
 """How often it is looked who is due for a refit."""
 RETRY = timedelta(minutes=2)
 """A refit that failed is tried again after this, not after a whole `forecast.refit`."""
+FORECAST_EVERY = timedelta(minutes=30)
 PRUNE_EVERY = timedelta(hours=1)
 LEAST_WALL_SECONDS = 0.05
 RESTORED_TURNS = 240
+ENOUGH_STARTS = 10
+"""Fewer say less than the policy does. A new law means replaying the endpoint's whole past anew."""
 STALLED_AFTER_SECONDS = 60.0
 """Without a finished turn for this long (or four turns, if they are longer) the loop counts as dead."""
 
@@ -57,13 +62,14 @@ class Service:
         """From now on endpoints are refitted and decided upon. Returns at once."""
         now = SystemClock().now()
         settings = self.settings
-        self.jobs.every(self._wall(REFIT_LOOK), "refit", self.refit_due, now)
+        self.jobs.every(self._wall(FORECAST_EVERY), "forecast", self.forecast, now)
+        self.jobs.every(self._wall(REFIT_LOOK), "refit", self.refit_due, now, may_be_abandoned=True)
         self.jobs.every(max(settings.wall_turn_seconds, LEAST_WALL_SECONDS), "turn", self.turn, now)
         self.jobs.every(self._wall(PRUNE_EVERY), "prune", self.prune, now)
         self.jobs.start()
 
     def stop(self) -> None:
-        """The turn under way is finished, refits not yet begun are left, the store is closed."""
+        """The turn under way is finished, the refit under way is abandoned, the store is closed."""
         self.jobs.stop()
         self.store.close()
 
@@ -102,13 +108,29 @@ class Service:
             log.warning("refit failed", what=what, why=why)
         log.info("refitted", endpoints=len(due) - len(problems), seconds=round(perf_counter() - began, 3))
 
+    def forecast(self) -> None:
+        """Day-ahead forecasts of all endpoints for people to look at, from one history query."""
+        now = self.clock.now()
+        policies = self.cycle.policies.load()
+        longest = max(policy.spec.forecast.history for policy in policies)
+        histories = self.cycle.source.history(policies, now - longest, now, dayahead.STEP)
+        for policy in policies:
+            history = histories.get(policy.endpoint)
+            if history is None:
+                continue
+            self.board.history(policy.endpoint, history)
+            try:
+                made = dayahead.day_ahead(policy, history, now)
+            except ForecasterError as error:
+                self.telemetry.error("forecast")
+                structlog.get_logger("headstart").warning("no forecast", what=str(policy.endpoint), why=str(error))
+                continue
+            self.board.forecast(policy.endpoint, made)
+            self.telemetry.forecast(policy.endpoint, made)
+
     def prune(self) -> None:
         gone = self.store.prune(self.clock.now() - self.settings.keep)
         structlog.get_logger("headstart").debug("pruned", decisions=gone)
-
-    def failed(self, job: str, error: Exception) -> None:
-        """A job ended in an error that nobody expected, or the store did not answer."""
-        self.telemetry.error(job if not isinstance(error, HeadstartError) else type(error).__name__)
 
     def why_dead(self) -> str:
         """Why the loop does not live; "" while it does."""
@@ -143,8 +165,8 @@ class Service:
             under_way = [start for start in present if start.ready_at is None and not start.failed]
             known = [*self.store.startups(policy.endpoint), *under_way]
             prior, before = prior_startup(policy), self._laws.get(policy.endpoint)
-            learns = policy.spec.startup.learn
-            laws[policy.endpoint] = learned_startup(prior, known, now, before) if learns else prior
+            learns = policy.spec.startup.learn and len(known) >= ENOUGH_STARTS
+            laws[policy.endpoint] = learned_startup(prior, known, now, before) if learns else before or prior
         self._laws = laws
         return laws
 

@@ -55,8 +55,10 @@ class Settings(BaseSettings):
 
     prometheus_url: str = "http://127.0.0.1:9090"
     """Prometheus, Thanos, Mimir or VictoriaMetrics."""
-    prometheus_timeout: PositiveDuration = timedelta(seconds=10)
+    prometheus_timeout: PositiveDuration = timedelta(seconds=5)
     """Wall time that one query may take, retries not counted."""
+    prometheus_scrape_interval: PositiveDuration = timedelta(seconds=30)
+    """Of the metrics server (wall time): rates are taken over four of them, or over one turn where that is longer."""
     prometheus_headers: Annotated[dict[str, str], NoDecode, BeforeValidator(_headers)] = Field(default_factory=dict)
     """Sent with every query: X-Scope-OrgID=team-a."""
     prometheus_bearer_token_file: Path | None = None

@@ -27,8 +27,8 @@ def backtest(
     leads, warm, pace = durations(lead, "--lead"), duration(warmup, "--warmup"), duration(every, "--every")
     folder = check_out(out)
     from forecaster.backtest import backtest as run_backtest
+    from forecaster.catalogue import method_named
     from forecaster.errors import ShortHistory
-    from forecaster.methods.registry import method_named
     from scaler.adapters.traces import read_trace
 
     method_named(method)

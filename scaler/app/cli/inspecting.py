@@ -22,10 +22,10 @@ def explain(
 ) -> None:
     """Say why: the last decisions of an endpoint with the verdict of every guardrail."""
     key = _endpoint(endpoint)
-    from scaler.app.bootstrap import existing_store
+    from scaler.adapters.store.store import SqlStore
     from scaler.app.settings import load_settings
 
-    kept = existing_store(load_settings(store=store).store)
+    kept = SqlStore.open(load_settings(store=store).store, must_exist=True)
     rows = kept.last_rows(key, 1000 if changes else last)
     if changes:
         rows = [row for row in rows if row["final"] != row["current"] or row["plan"] is None]

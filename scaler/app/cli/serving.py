@@ -89,7 +89,7 @@ def _run_demo(flags: dict[str, object]) -> None:
 
         def ready(url: str) -> None:
             console.print(f"  the page is at [bold]{url}[/bold] (time runs {settings.time_scale:g} times as fast)")
-            console.print("  fitting models on the history first; Ctrl-C ends it")
+            console.print("  models are fitted in the background, orders get better as they come; Ctrl-C ends it")
 
-        run_until_stopped(service, status=demo.status, fit_first=True, on_ready=ready)
+        run_until_stopped(service, status=demo.status, on_ready=ready)
         console.print("ended")

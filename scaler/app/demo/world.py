@@ -21,7 +21,7 @@ from scaler.simulator.startups import StartupModel
 from scaler.simulator.world import FixedPolicies, SimulatedClock, SimulatedSource, SimulatedTarget, World, rng_for
 
 TURN = timedelta(seconds=15)
-HISTORY = timedelta(days=21)
+HISTORY = timedelta(days=15)
 AHEAD = timedelta(days=40)
 STARTUP_SPREAD = 0.2
 SEED = 7
@@ -30,7 +30,7 @@ SEED = 7
 def _document(name: str, namespace: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     common = {
         "mode": "Enforce",
-        "forecast": {"history": "21d", "refit": "2h"},
+        "forecast": {"history": "7d", "refit": "1h", "method": "profile"},
         "startup": {"expected": "150s"},
         "demand": {"unit": "requests", "preset": "vllm"},
     }
