@@ -23,7 +23,7 @@ def summary(result: ReplayResult) -> dict[str, Any]:
 
     Example: {"headstart": {"replica_hours": 12.5, ...}, "hpa": {...}, "clairvoyant": {...}}.
     """
-    each = {str(name): _endpoint_summary(found) for name, found in result.endpoints.items()}
+    each = {label(name): _endpoint_summary(found) for name, found in result.endpoints.items()}
     if not result.several:
         return next(iter(each.values()))
     total: dict[str, Any] = {}

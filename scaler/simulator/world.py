@@ -109,6 +109,9 @@ class SimulatedSource:
         step = self._world.step
         return {policy.endpoint: self._reading(policy, step) for policy in policies if policy.endpoint in self._values}
 
+    def problems(self) -> Mapping[EndpointId, str]:
+        return {}
+
     def _answer(self) -> None:
         if any(outage.covers(self._world.clock.time) for outage in self._world.outages):
             raise SourceUnavailable("metrics: no answer (simulated outage)")

@@ -105,6 +105,15 @@ class Situation:
             return nan
         return _mean(self._work_sums, n_steps, delay_steps) / self.site.step_seconds
 
+    def demand_days_ago(self, days: int, ahead_steps: int, n_steps: int) -> float:
+        """Mean arrivals per second over the `n_steps` that begin `ahead_steps` from now, as they were `days` days before;
+        NaN where that was before the history."""
+        first = len(self.work) + ahead_steps - days * self.site.steps(86_400.0)
+        last = min(first + n_steps, len(self.work))
+        if first < 0 or last <= first:
+            return nan
+        return (self._work_sums[last] - self._work_sums[first]) / ((last - first) * self.site.step_seconds)
+
     def scraped_load(self) -> float:
         """Load as a scraped, rated metric shows it."""
         return self.mean_load(RATE_WINDOW_STEPS, SCRAPE_STEPS)

@@ -8,6 +8,7 @@ from collections import deque
 from math import ceil, isnan
 
 from scaler.simulator.baselines.base import UTILIZATION_VALUES, Baseline, Site, Situation
+from scaler.simulator.baselines.window import HighestLately
 
 TOLERANCE = 0.1
 DOWN_WINDOW_SECONDS = 300.0
@@ -30,10 +31,8 @@ class Hpa:
     def __init__(self, site: Site, utilization: float | None = None, down_window_seconds: float = DOWN_WINDOW_SECONDS):
         self._target = utilization if utilization is not None else site.utilization
         self._lowest, self._highest = max(1, site.lowest), site.highest
-        self._window = site.steps(down_window_seconds)
         self._period = site.steps(PERIOD_SECONDS)
-        self._wanted: deque[tuple[int, int]] = deque()
-        """(step, recommendation) that may still be the highest of the window, highest first."""
+        self._highest_lately = HighestLately(site.steps(down_window_seconds))
         self._history: deque[int] = deque(maxlen=self._period)
 
     def desired(self, now: Situation) -> int:
@@ -43,15 +42,7 @@ class Hpa:
         metric = now.scraped_load()
         wanted = current if isnan(metric) else average_value(metric, self._target, current)
         wanted = min(max(wanted, self._lowest), self._highest)
-        return self._limited(self._stabilized(wanted, now.step), current)
-
-    def _stabilized(self, wanted: int, step: int) -> int:
-        while self._wanted and self._wanted[-1][1] <= wanted:
-            self._wanted.pop()
-        self._wanted.append((step, wanted))
-        while self._wanted[0][0] <= step - self._window:
-            self._wanted.popleft()
-        return self._wanted[0][1]
+        return self._limited(self._highest_lately.of(now.step, wanted), current)
 
     def _limited(self, wanted: int, current: int) -> int:
         self._history.append(current)

@@ -25,7 +25,7 @@ class KeepAlive:
             return now.total
         # The load's step ended now; its arrivals are taken to be at its start.
         self._note(now.now_seconds - self._step_seconds, ceil(now.load[-1] - 1e-9) if now.load else 0)
-        while self._needs and self._needs[0][0] < now.now_seconds - self._keep:
+        while self._needs and self._needs[0][0] <= now.now_seconds - self._keep:
             self._needs.popleft()
         return self._needs[0][1] if self._needs else 0
 
@@ -37,5 +37,5 @@ class KeepAlive:
         self._needs.append((second, need))
 
 
-SECONDS = (0.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 450.0, 600.0, 900.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
+SECONDS = (15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 450.0, 600.0, 900.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
 BASELINE = Baseline(name="keepalive", make=KeepAlive, knob="keep-alive in seconds", knob_values=SECONDS)

@@ -3,18 +3,41 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from scaler.simulator.baselines import hpa, keda, keepalive, knative, static
+from scaler.simulator.baselines import (
+    ahpa,
+    aibrix,
+    aws,
+    dynamo,
+    gcp,
+    histogram,
+    hpa,
+    keda,
+    keepalive,
+    knative,
+    llmd,
+    static,
+)
 from scaler.simulator.baselines.base import Baseline
 
 BASELINES: Mapping[str, Baseline] = MappingProxyType(
     {
-        module.BASELINE.name: module.BASELINE
-        for module in (
-            hpa,
-            keda,
-            knative,
-            static,
-            keepalive,
+        baseline.name: baseline
+        for baseline in (
+            hpa.BASELINE,
+            keda.BASELINE,
+            knative.BASELINE,
+            static.BASELINE,
+            keepalive.BASELINE,
+            histogram.BASELINE,
+            aws.BASELINE,
+            gcp.BASELINE,
+            dynamo.CONSTANT,
+            dynamo.ARIMA,
+            dynamo.KALMAN,
+            llmd.BASELINE,
+            aibrix.BASELINE,
+            aibrix.UNGUARDED,
+            ahpa.BASELINE,
         )
     }
 )

@@ -1,0 +1,40 @@
+from datetime import timedelta
+
+import pytest
+
+from scaler.errors import SettingsError
+from scaler.simulator.faults import parse_faults
+from scaler.simulator.startups import StartupModel
+from tests.simulator.makers import MONDAY
+
+
+def test_every_documented_fault_is_understood():
+    faults = parse_faults(["forecast-shift:6h", "metrics-outage:1d8h/10m", "failed-starts:0.1", "slow-starts:3"])
+    assert (faults.forecast, faults.shift) == ("shift", timedelta(hours=6))
+    assert faults.outages == ((timedelta(hours=32), timedelta(minutes=10)),)
+    model = faults.startup(StartupModel(typical=timedelta(seconds=150)))
+    assert (model.failed_fraction, model.slow_factor) == (0.1, 3.0)
+    assert parse_faults(["forecast-noise"]).forecast == "noise"
+    assert parse_faults(["forecast-zero"]).forecast == "zero"
+
+
+def test_an_outage_is_relative_to_the_test_span():
+    (outage,) = parse_faults(["metrics-outage:8h/10m"]).outages_from(MONDAY)
+    assert outage.covers(MONDAY + timedelta(hours=8)) and not outage.covers(MONDAY + timedelta(hours=8, minutes=10))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flood",
+        "forecast-shift",
+        "forecast-shift:soon",
+        "metrics-outage:1h",
+        "failed-starts:1",
+        "slow-starts:0",
+        "forecast-zero:1",
+    ],
+)
+def test_an_unknown_or_incomplete_fault_names_what_is_allowed(name):
+    with pytest.raises(SettingsError, match=r"fault '.*allowed: forecast-noise"):
+        parse_faults([name])

@@ -1,0 +1,108 @@
+from datetime import timedelta
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from scaler.errors import PolicyError
+from scaler.simulator.patterns import PATTERNS, START, demand_of
+from scaler.simulator.policy_tests import PolicyTest, junit, run_policy_test
+from tests.builders import a_policy
+from tests.simulator.makers import a_series, present_advisor
+
+
+def a_test(expect, **spec):
+    body = {
+        "policy": "chat.yaml",
+        "traffic": {"pattern": "diurnal", "low": 1, "high": 6, "days": 0.25, "warmup": "2h", "at": "6h"},
+        "expect": expect,
+    }
+    document = {"apiVersion": "headstart.dev/v1alpha1", "kind": "PolicyTest", "metadata": {"name": "monday"}}
+    return PolicyTest.model_validate(document | {"spec": body | spec})
+
+
+def ran(expect, policy=None, trace=None, **spec):
+    chosen = policy or a_policy({"replicas": {"min": 1, "max": 9}})
+    return run_policy_test(a_test(expect, **spec), lambda path: chosen, lambda path, unit: trace, present_advisor)
+
+
+def test_expectations_that_hold_pass_in_one_line():
+    outcome = ran(
+        [
+            {"sloAttainment": {"atLeast": 0.5}},
+            {"gpuHours": {"atMost": 100, "atLeast": 1}},
+            {"gpuHoursVs": {"baseline": "hpa", "atMost": 3}},
+            {"coldRequests": {"atMost": 0}},
+            {"readyReplicas": {"at": "04:00", "atLeast": 2}},
+            {"replicas": {"never": {"above": 9, "below": 1}}},
+        ]
+    )
+    assert outcome.passed and outcome.line() == "ok    monday: 7 of 7 as expected"
+
+
+def test_what_is_not_as_expected_is_shown_beside_what_was_seen():
+    outcome = ran([{"gpuHours": {"atMost": 1}}, {"readyReplicas": {"at": "05:30", "atLeast": 90}}])
+    assert not outcome.passed and outcome.line().startswith(
+        "FAIL  monday: 2 of 2 not as expected; gpuHours: expected at"
+    )
+    assert "- gpuHours: at most 1\n  + gpuHours: " in outcome.diff()
+    assert "+ readyReplicas at 05:30: " in outcome.diff()
+
+
+def test_a_time_of_day_is_local_to_the_policy():
+    policy = a_policy({"forecast": {"calendar": {"timezone": "Asia/Tokyo"}}, "replicas": {"min": 1}})
+    outcome = ran([{"readyReplicas": {"at": "04:00", "atLeast": 0}}], policy)
+    assert "the test does not reach that time" in outcome.diff()
+
+
+def test_a_trace_is_cut_to_its_warmup_and_days():
+    trace = a_series(np.full(26 * 60, 120.0))
+    traffic = {"trace": "x.csv", "from": "2026-03-03", "days": 0.05, "warmup": "6h"}
+    assert ran([{"gpuHours": {"atMost": 10}}], trace=trace, traffic=traffic).passed
+    early = ran([{"gpuHours": {"atMost": 10}}], trace=trace, traffic=traffic | {"warmup": "3d"})
+    assert early.line().startswith("ERROR monday: x.csv: holds 2026-03-02 00:00")
+
+
+def test_a_policy_that_cannot_be_read_is_an_error_of_its_test_only():
+    def missing(path):
+        raise PolicyError(f"{path}: no such file")
+
+    outcome = run_policy_test(a_test([{"starts": {"atMost": 1}}]), missing, None, present_advisor)
+    assert not outcome.passed and "no such file" in outcome.line()
+
+
+def test_junit_counts_and_explains():
+    outcomes = [ran([{"gpuHours": {"atMost": 1}}]), ran([{"gpuHours": {"atMost": 1000}}])]
+    suite = ElementTree.fromstring(junit(outcomes))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
+    assert "gpuHours" in suite.find("testcase/failure").text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"expect": [{"gpuHours": {"atMost": 1}, "starts": {"atMost": 1}}]}, "exactly one expectation"),
+        ({"expect": [{"gpuHours": {}}]}, "need atLeast, atMost or both"),
+        ({"expect": [{"gpuHoursVs": {"baseline": "hap", "atMost": 1}}]}, "allowed: hpa"),
+        ({"expect": []}, "at least 1 item"),
+        ({"traffic": {"pattern": "flood"}}, "allowed: constant"),
+        ({"traffic": {}}, "either trace or pattern"),
+        ({"world": {"sede": 1}}, "sede"),
+    ],
+)
+def test_a_test_that_makes_no_sense_is_refused(change, said):
+    with pytest.raises(ValidationError, match=said):
+        a_test(change.pop("expect", [{"starts": {"atMost": 1}}]), **change)
+
+
+@pytest.mark.parametrize("pattern", sorted(PATTERNS))
+def test_patterns_stay_between_low_and_high_and_repeat(pattern):
+    def drawn():
+        rng = np.random.Generator(np.random.PCG64(1))
+        return demand_of(pattern, 1.0, 10.0, timedelta(hours=9), timedelta(hours=1), timedelta(days=1), rng)
+
+    series = drawn()
+    assert series.start == START and len(series) == 1440
+    assert series.values.min() > 0.5 and series.values.max() < 12.0 and series.values.max() > 8.0
+    assert np.array_equal(series.values, drawn().values)

@@ -1,0 +1,192 @@
+import csv
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from scaler.domain.endpoint import EndpointId
+from scaler.errors import SettingsError, TraceError
+from scaler.simulator.faults import parse_faults
+from scaler.simulator.replay import OWN, ReplayRequest, run_replay
+from scaler.simulator.report import report
+from scaler.simulator.results import TIMELINE, summary, write_replay
+from tests.builders import a_policy
+from tests.simulator.makers import PresentAdvisor, a_series, present_advisor
+
+CHAT = EndpointId("prod", "chat-7b")
+WARMUP = timedelta(hours=2)
+
+
+def counts(hours=6, seed=1, level=120.0):
+    rng = np.random.Generator(np.random.PCG64(seed))
+    minutes = np.arange(hours * 60)
+    return rng.poisson(level * (1.2 + np.sin(minutes / 40.0))).astype(np.float64)
+
+
+def a_request(trace=None, spec=None, **changes):
+    policy = a_policy({"replicas": {"max": 12}} | (spec or {}))
+    series = a_series(counts()) if trace is None else trace
+    fields = {"policies": {CHAT: policy}, "traces": {CHAT: series}, "warmup": WARMUP, "baselines": ("hpa", "static")}
+    return ReplayRequest(**(fields | changes))
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_files_of_the_contract_are_written_and_repeat_byte_for_byte(tmp_path):
+    for name in ("one", "two"):
+        result = run_replay(a_request(), present_advisor)
+        write_replay(result, tmp_path / name, report(result))
+    names = {file.name for file in (tmp_path / "one").iterdir()}
+    expected = {"summary.json", "decisions.jsonl", "report.html"} | {
+        f"timeline-{strategy}.csv" for strategy in (OWN, "hpa", "static")
+    }
+    assert names == expected
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert (tmp_path / "one" / "report.html").stat().st_size < 10_000_000
+
+
+def test_the_summary_agrees_with_a_recomputation_from_the_timeline(tmp_path):
+    request = a_request(spec={"target": {"gpusPerReplica": 2}})
+    write_replay(run_replay(request, present_advisor), tmp_path)
+    figures = json.loads((tmp_path / "summary.json").read_text())
+    for strategy in (OWN, "hpa", "static"):
+        table = rows(tmp_path / f"timeline-{strategy}.csv")
+        assert tuple(table[0]) == TIMELINE and len(table) == 4 * 240
+        hours = sum(int(row["ready"]) + int(row["starting"]) for row in table) * 15 / 3600
+        demand = sum(float(row["demand"]) for row in table)
+        good = sum(float(row["demand"]) for row in table if float(row["wait_seconds"]) <= 10)
+        cold = sum(float(row["demand"]) for row in table if int(row["ready"]) == 0)
+        own = figures[strategy]
+        assert own["replica_hours"] == pytest.approx(hours) and own["gpu_hours"] == pytest.approx(2 * hours)
+        assert own["slo_attainment"] == pytest.approx(good / demand, abs=1e-6)
+        assert own["cold_requests"] == cold
+    assert demand == counts()[120:].sum()
+    assert set(figures["clairvoyant"]) == {"lower_bound_replica_hours", "feasible_replica_hours"}
+
+
+def test_time_stamps_are_the_steps_of_the_test_span_in_epoch_seconds(tmp_path):
+    request = a_request()
+    write_replay(run_replay(request, present_advisor), tmp_path)
+    stamps = [float(row["timestamp"]) for row in rows(tmp_path / "timeline-hpa.csv")]
+    assert stamps[0] == (request.traces[CHAT].start + WARMUP).timestamp()
+    assert set(np.diff(stamps)) == {15.0}
+
+
+def test_changing_the_trace_after_a_moment_changes_no_order_up_to_it():
+    before = counts()
+    after = before.copy()
+    after[240:] = 3000.0
+    request = a_request(with_clairvoyant=False, baselines=("hpa", "knative", "aws", "gcp", "dynamo-arima"))
+    one = run_replay(request, present_advisor).endpoints[CHAT]
+    other = run_replay(replace(request, traces={CHAT: a_series(after)}), present_advisor).endpoints[CHAT]
+    at = (240 - 120) * 4
+    for strategy, outcome in one.outcomes.items():
+        assert np.array_equal(outcome.desired[: at + 1], other.outcomes[strategy].desired[: at + 1]), strategy
+        assert not np.array_equal(outcome.desired, other.outcomes[strategy].desired), strategy
+
+
+def test_every_strategy_begins_with_what_the_last_minute_asks_for():
+    trace = a_series(np.concatenate([np.full(120, 180.0), np.full(60, 60.0)]))
+    result = run_replay(a_request(trace), present_advisor).endpoints[CHAT]
+    for outcome in result.outcomes.values():
+        assert outcome.ready[0] <= 3 and outcome.queue[0] >= 0
+    assert result.outcomes["static"].ready[0] == 3
+
+
+def test_bound_and_path_bracket_every_strategy_that_keeps_the_promise():
+    names = ("hpa", "keda", "knative", "static", "keepalive", "aws", "gcp", "ahpa")
+    request = a_request(spec={"capacity": {"utilization": {"target": 0.7}}}, baselines=names)
+    found = run_replay(request, present_advisor).endpoints[CHAT]
+    best = found.clairvoyant
+    assert best.lower_bound_replica_hours <= best.feasible_replica_hours
+    keeping = {key: item for key, item in found.outcomes.items() if item.attainment(10.0) >= 0.99}
+    assert len(keeping) >= 3
+    for outcome in keeping.values():
+        assert best.feasible_replica_hours <= outcome.replica_hours
+
+
+def test_the_cycle_refits_from_what_had_ended_and_not_more():
+    advisors = []
+
+    def make(foreseen):
+        advisors.append(PresentAdvisor())
+        return advisors[-1]
+
+    request = a_request(with_clairvoyant=False)
+    run_replay(request, make)
+    start = request.traces[CHAT].start + WARMUP
+    assert advisors[0].refits == [(start + timedelta(hours=k),) * 2 for k in range(4)]
+
+
+def test_an_outage_holds_what_is_ordered_and_says_so():
+    request = a_request(faults=parse_faults(["metrics-outage:1h/1h"]), with_clairvoyant=False)
+    found = run_replay(request, present_advisor).endpoints[CHAT]
+    during = found.outcomes[OWN].desired[246:480]
+    assert len(set(during)) == 1
+    normal = run_replay(a_request(with_clairvoyant=False), present_advisor).endpoints[CHAT]
+    assert len(set(normal.outcomes[OWN].desired[246:480])) > 1
+
+
+def test_slow_and_failed_starts_cost_attainment():
+    fine, bad = (
+        run_replay(a_request(faults=parse_faults(names), with_clairvoyant=False), present_advisor).endpoints[CHAT]
+        for names in ([], ["slow-starts:4", "failed-starts:0.3"])
+    )
+    assert bad.outcomes[OWN].attainment(10.0) < fine.outcomes[OWN].attainment(10.0)
+
+
+def test_several_endpoints_lead_with_their_name_and_add_up(tmp_path):
+    names = [EndpointId("prod", name) for name in ("b", "a")]
+    request = a_request(
+        policies={name: a_policy(name=name.name) for name in names},
+        traces={name: a_series(counts(seed=i, hours=3)) for i, name in enumerate(names)},
+        baselines=("hpa",),
+    )
+    result = run_replay(request, present_advisor)
+    write_replay(result, tmp_path, report(result))
+    table = rows(tmp_path / "timeline-hpa.csv")
+    assert tuple(table[0]) == ("endpoint", *TIMELINE)
+    assert [row["endpoint"] for row in table[:: len(table) // 2]] == ["a", "b"]
+    figures = json.loads((tmp_path / "summary.json").read_text())
+    each = figures["endpoints"]
+    assert set(each) == {"a", "b"}
+    total = sum(row["hpa"]["replica_hours"] for row in each.values())
+    assert figures["hpa"]["replica_hours"] == pytest.approx(total)
+    assert 'id="chart-demand-prod-a"' in (tmp_path / "report.html").read_text()
+
+
+def test_the_frontier_holds_a_point_for_each_value_of_the_knob():
+    request = a_request(frontier=True, with_clairvoyant=False, baselines=("hpa",))
+    points = run_replay(request, present_advisor).endpoints[CHAT].frontier["hpa"]
+    hours = [point.replica_hours for point in points]
+    assert len(points) > 10 and hours[0] < hours[-1]
+
+
+def test_bad_input_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(SettingsError, match="baseline 'hap' is not known; allowed: hpa"):
+        run_replay(a_request(baselines=("hap",)), present_advisor)
+    with pytest.raises(TraceError, match="covers 6.0 h and the warm-up takes 24.0 h"):
+        run_replay(a_request(warmup=timedelta(days=1)), present_advisor)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_bin_is_unknown_to_the_cycle_and_no_demand_to_the_world():
+    values = counts()
+    values[200:220] = np.nan
+    found = run_replay(a_request(a_series(values), with_clairvoyant=False), present_advisor).endpoints[CHAT]
+    gap = slice((200 - 120) * 4, (220 - 120) * 4)
+    assert found.outcomes[OWN].demand[gap].sum() == 0
+    assert len(set(found.outcomes[OWN].desired[gap][6:])) == 1
+
+
+@pytest.mark.parametrize("step", [timedelta(seconds=57), timedelta(minutes=5), timedelta(minutes=10)], ids=str)
+def test_other_bins_than_minutes_are_replayed(step):
+    trace = a_series(counts()[: int(timedelta(hours=5) / step)], step)
+    result = run_replay(a_request(trace, baselines=("hpa",)), present_advisor)
+    assert summary(result)[OWN]["replica_hours"] > 0
