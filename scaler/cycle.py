@@ -102,10 +102,12 @@ class Cycle:
         self, policies: Sequence[ScalingPolicy], now: datetime, problems: dict[str, str]
     ) -> Mapping[EndpointId, Reading]:
         try:
-            return self.source.read(policies, now)
+            readings = self.source.read(policies, now)
         except HeadstartError as error:
             problems["metrics"] = str(error)
             return {}
+        problems.update({str(endpoint): why for endpoint, why in self.source.problems().items()})
+        return readings
 
     def _observe(
         self, policies: Sequence[ScalingPolicy], now: datetime, problems: dict[str, str]

@@ -54,6 +54,10 @@ class DemandSource(Protocol):
         """The present. An endpoint without usable data is absent. Raises as `history`."""
         ...
 
+    def problems(self) -> Mapping[EndpointId, str]:
+        """What was wrong in the last `read`: why endpoints were absent, or lack a signal they ask for."""
+        ...
+
 
 class ScaleTarget(Protocol):
     """The cluster's side. Every method may raise ClusterUnavailable, TargetNotFound or Forbidden."""

@@ -65,6 +65,9 @@ class FakeSource:
         reading = Reading(recent=recent, queue=self.queue, reactive={})
         return {policy.endpoint: reading for policy in policies if policy.endpoint not in self.silent}
 
+    def problems(self) -> Mapping[EndpointId, str]:
+        return {endpoint: f"nothing fresh of {endpoint}" for endpoint in self.silent}
+
     def history(
         self, policies: Sequence[ScalingPolicy], start: datetime, end: datetime, step: timedelta
     ) -> Mapping[EndpointId, DemandSeries]:

@@ -129,6 +129,13 @@ def test_one_endpoint_without_data_does_not_touch_another(cycle, chat):
     assert by_name["chat"].final == 2 and by_name["other"].final > 2
 
 
+def test_a_decision_without_data_says_what_the_source_says(cycle, chat):
+    cycle.source.silent = {chat.endpoint}
+    report = cycle.turn()
+    assert report.problems == {"prod/chat": "nothing fresh of prod/chat"}
+    assert "nothing fresh of prod/chat" in report.records[0].decision.sentence()
+
+
 def test_policies_that_cannot_be_read_end_the_turn_with_the_reason(cycle):
     cycle.policies.error = PolicyError("policies/chat.yaml: spec.mode = Obey, must be Observe, Recommend or Enforce")
     report = cycle.turn()

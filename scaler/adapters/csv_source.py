@@ -37,6 +37,10 @@ class CsvSource:
                 readings[endpoint] = Reading(recent=known, queue=nan, reactive={})
         return readings
 
+    def problems(self) -> Mapping[EndpointId, str]:
+        """An endpoint outside its recording is absent; there is nothing else to say."""
+        return {}
+
 
 def on_grid(series: DemandSeries, start: datetime, end: datetime, step: timedelta) -> DemandSeries:
     """The same demand on the bins of `step` since the epoch that lie in [start, end): time-weighted means.

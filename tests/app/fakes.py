@@ -81,6 +81,9 @@ class FakeSource:
         recent = self.history(policies, now - timedelta(hours=1), now, TURN)
         return {endpoint: Reading(recent=series, queue=0.0, reactive={}) for endpoint, series in recent.items()}
 
+    def problems(self) -> Mapping[EndpointId, str]:
+        return {}
+
 
 @dataclass
 class FakeTarget:

@@ -53,7 +53,7 @@ class PrometheusSource:
         self._problems: dict[EndpointId, str] = {}
 
     def problems(self) -> Mapping[EndpointId, str]:
-        """Why endpoints were absent from the last `read`."""
+        """Why endpoints were absent from the last `read`, or which signal was refused."""
         return dict(self._problems)
 
     def history(
