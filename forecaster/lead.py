@@ -11,7 +11,7 @@ as plain arrays, evaluate to the same numbers in a batch and for one row, and ca
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,24 +32,32 @@ FITTED_LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.998)
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.9995)
 """Published: the fitted ones, and on an exponential tail through the two highest fitted ones the others."""
 PEAK_LEVEL = 0.9
+_NAMES = tuple(f"q{level:g}" for level in FITTED_LEVELS)
 MAX_ROWS = 16_000
 """More rows than this did not sharpen the quantiles of two-week histories and cost time in proportion."""
 MIN_ROWS = 1_500
 """Below six hours of one row a quarter minute the trees know less than the empirical residuals."""
-N_TREES, LEARNING_RATE, N_LEAVES, MIN_LEAF = 60, 0.1, 15, 60
-"""Of the order of METHODS' 80-150 trees at 0.08; shallow, because the noise is large against what can be known."""
+LEAST_SCALE = 0.05
+"""Rows whose trailing weekly mean is below this share of the tape's mean are not learned from."""
+HIGHEST_RATIO = 1.5
+"""Nothing is forecast beyond this multiple of the highest minute seen: trees do not know a ceiling."""
+N_TREES, LEARNING_RATE, N_LEAVES, MIN_LEAF = 30, 0.2, 15, 60
+"""Half the trees at twice the rate: as sharp as 60 at 0.1 on recorded endpoints, in 60 % of the time. Shallow, because the
+noise is large against what can be known."""
 
 
 @dataclass(frozen=True, eq=False)
 class LeadModel:
     """Quantiles of demand one lead ahead and of the highest minute soon, fitted once.
 
-    `forests` go with FITTED_LEVELS, `peak` is the PEAK_LEVEL quantile. `n_rows` is what it was fitted on.
+    `forests` go with FITTED_LEVELS, `peak` is the PEAK_LEVEL quantile. `highest` is the highest minute of the tapes it was
+    fitted on (of several tapes: infinity), `n_rows` how many rows.
     """
 
     lead_steps: int
     forests: tuple[Forest, ...]
     peak: Forest
+    highest: float
     n_rows: int
 
     def predict(self, tape: DemandTape, first: int, last: int) -> tuple[FloatArray, FloatArray]:
@@ -62,14 +70,19 @@ class LeadModel:
         scale = typical_demand(tape, rows)
         now = np.sqrt(demand_now(tape, rows) / scale)
         changes = with_tail(np.column_stack([forest.predict(features) for forest in self.forests]))
+        ceiling = HIGHEST_RATIO * np.maximum(self.highest, demand_now(tape, rows))
         quantiles = np.maximum(now[:, None] + changes, 0.0) ** 2 * scale[:, None]
         soon = np.maximum(now + self.peak.predict(features), 0.0) ** 2 * scale
-        return quantiles, soon
+        return np.minimum(quantiles, ceiling[:, None]), np.minimum(soon, ceiling)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Everything as named arrays, for storing."""
-        arrays: dict[str, NDArray[np.generic]] = {"lead_steps": np.array(self.lead_steps), "n_rows": np.array(self.n_rows)}
-        for name, forest in [*((f"q{level:g}", f) for level, f in zip(FITTED_LEVELS, self.forests, strict=True)), ("peak", self.peak)]:
+        arrays: dict[str, NDArray[np.generic]] = {
+            "lead_steps": np.array(self.lead_steps),
+            "n_rows": np.array(self.n_rows),
+        }
+        arrays["highest"] = np.array(self.highest)
+        for name, forest in [*zip(_NAMES, self.forests, strict=True), ("peak", self.peak)]:
             arrays |= {f"{name}.{field.name}": np.asarray(getattr(forest, field.name)) for field in fields(forest)}
         return arrays
 
@@ -78,13 +91,14 @@ class LeadModel:
         """The model that gave `to_arrays`."""
 
         def forest(name: str) -> Forest:
-            parts = {field.name: arrays[f"{name}.{field.name}"] for field in fields(Forest)}
+            parts: dict[str, Any] = {field.name: arrays[f"{name}.{field.name}"] for field in fields(Forest)}
             return Forest(**(parts | {"baseline": float(parts["baseline"])}))
 
         return cls(
             lead_steps=int(arrays["lead_steps"]),
-            forests=tuple(forest(f"q{level:g}") for level in FITTED_LEVELS),
+            forests=tuple(forest(name) for name in _NAMES),
             peak=forest("peak"),
+            highest=float(arrays["highest"]),
             n_rows=int(arrays["n_rows"]),
         )
 
@@ -116,11 +130,14 @@ def fit_lead_model(tapes: Sequence[DemandTape], lead_steps: int, peak_seconds: f
     lead, peak = np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts])
     if len(features) < MIN_ROWS:
         return None
-    features[:, np.isnan(features).all(axis=0)] = 0.0  # a column never seen cannot be binned; constant, it is never split
+    features[:, np.isnan(features).all(axis=0)] = (
+        0.0  # a column never seen cannot be binned; constant, it is never split
+    )
     return LeadModel(
         lead_steps=lead_steps,
         forests=tuple(_fit(features, lead, level) for level in FITTED_LEVELS),
         peak=_fit(features, peak, PEAK_LEVEL),
+        highest=float(np.nanmax(demand_now(tapes[0], np.arange(len(tapes[0]) + 1)))) if len(tapes) == 1 else np.inf,
         n_rows=len(features),
     )
 
@@ -136,7 +153,8 @@ def _training_rows(
     start = np.sqrt(now / scale)
     lead = np.sqrt(lead_targets(tape, rows, lead_steps) / scale) - start
     peak = np.sqrt(peak_targets(tape, 0, n, peak_seconds)[rows] / scale) - start
-    known = np.isfinite(lead) & np.isfinite(peak)
+    # Before demand had a level, every change is enormous in its units.
+    known = np.isfinite(lead) & np.isfinite(peak) & (scale > LEAST_SCALE * np.nanmean(tape.values))
     features = lead_features(tape, 0, n, lead_steps)[rows[known]]
     return features, lead[known], peak[known]
 

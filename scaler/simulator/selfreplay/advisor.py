@@ -1,16 +1,22 @@
 """The advisor: an endpoint's own replayed past turned into what the ordering rule reads this turn."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from forecaster.series import DemandSeries
+from scaler.core import idle
 from scaler.cycle import TURN, prior_profile
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw
-from scaler.domain.snapshot import ControlSignals
+from scaler.domain.snapshot import ControlSignals, IdleAdvice
 from scaler.ports import Advice, Reading
 from scaler.simulator.selfreplay.replayer import EndpointReplay
+from scaler.simulator.selfreplay.spoil import Spoil
+from scaler.simulator.sparse import IdleReplay
 
 
 class SelfReplayAdvisor:
@@ -19,19 +25,33 @@ class SelfReplayAdvisor:
 
     `foreseen` (replay only) is demand beyond the present, on the control grid: with it the rows of a whole refit period
     are made at once. Row t reads bins before t only, so the numbers equal those made turn by turn (held by a test).
+    `spoil` replaces all forecasts from the first refit on; `reactive_only` is the shadow policy: no forecast at all.
     """
 
-    def __init__(self, turn: timedelta = TURN, foreseen: Mapping[EndpointId, DemandSeries] | None = None) -> None:
+    def __init__(
+        self,
+        turn: timedelta = TURN,
+        foreseen: Mapping[EndpointId, DemandSeries] | None = None,
+        spoil: Spoil | None = None,
+        reactive_only: bool = False,
+    ) -> None:
         self._turn = turn
         self._foreseen = foreseen or {}
+        self._spoil = spoil
+        self._reactive_only = reactive_only
         self._replays: dict[EndpointId, EndpointReplay] = {}
+        self._idle: dict[EndpointId, idle.IdleState] = {}
 
     def refit(self, policy: ScalingPolicy, history: DemandSeries, startup: StartupLaw, now: datetime) -> None:
         """Replay what happened since the last refit (the first time: all of history), fit and choose anew."""
         series = on_grid(history.until(now), self._turn)
         replay = self._replay_of(policy, prior_profile(policy, startup), series)
-        replay.append(series)
-        replay.catch_up(len(replay.tape), max(1, round(policy.spec.forecast.refit / self._turn)))
+        replay.rows.append(series)
+        replay.catch_up(len(replay.rows.tape), self._period(policy))
+        if self._spoil is not None and replay.rows.spoil is None:
+            replay.rows.spoil, replay.rows.spoil_from = self._spoil, replay.rows.made
+        if replay.is_sparse:
+            self._learn_arrivals(policy, series, startup)
 
     def advise(self, policy: ScalingPolicy, reading: Reading, replicas: ReplicaState | None, now: datetime) -> Advice:
         """The playing setting's signals for this turn; `signals` None while demand of the last minute is not known."""
@@ -39,42 +59,83 @@ class SelfReplayAdvisor:
         if replay is None:
             recent = on_grid(reading.recent, self._turn)
             replay = self._replay_of(policy, prior_profile(policy), recent)
-        replay.append(reading.recent)
-        at = len(replay.tape)
-        if at >= replay.made:
+        replay.rows.append(reading.recent)
+        at = len(replay.rows.tape)
+        if at >= replay.rows.made:
             self._make_rows(replay, policy, at)
-        row = replay.row(at)
-        choice = replay.choice(now)
-        signals = None
-        if row.now == row.now:
-            read_at = replay.start + at * self._turn
-            signals = ControlSignals(
-                read_at=read_at,
-                demand_now=row.now,
-                demand_ahead=row.ahead,
-                dip_floor=row.floor,
-                peak_soon=row.peak,
-                forecast_issued_at=read_at if choice.setting.uses_forecast else None,
-                forecast_method=str(choice.setting.source),
-                baseline_ahead=row.baseline_ahead,
-            )
-        return Advice(signals=signals, choice=choice, idle=None, profile=replay.profile)
+        replay.watch(at)
+        signals = self._signals(replay, at)
+        advice = self._idle_advice(replay, policy, reading, replicas, now)
+        return Advice(signals=signals, choice=replay.choice(at, now), idle=advice, profile=replay.profile)
+
+    def _signals(self, replay: EndpointReplay, at: int) -> ControlSignals | None:
+        demand_now = replay.rows.now(at)
+        if np.isnan(demand_now):
+            return None
+        own, shadow = replay.playing(at), replay.shadow()
+        ahead, floor, peak = replay.rows.of_setting(at, own)
+        setting = replay.family.settings[own]
+        read_at = replay.rows.start + at * self._turn
+        return ControlSignals(
+            read_at=read_at,
+            demand_now=demand_now,
+            demand_ahead=ahead,
+            dip_floor=floor,
+            peak_soon=peak,
+            forecast_issued_at=read_at if setting.uses_forecast else None,
+            forecast_method=str(setting.source),
+            baseline_ahead=replay.rows.of_setting(at, shadow)[0],
+        )
+
+    def _idle_advice(
+        self,
+        replay: EndpointReplay,
+        policy: ScalingPolicy,
+        reading: Reading,
+        replicas: ReplicaState | None,
+        now: datetime,
+    ) -> IdleAdvice | None:
+        """Sparse endpoints: from the law of the next arrival. Busy ones: the plan may go to zero, its hold decides."""
+        if not policy.spec.scale_to_zero.enabled:
+            return None
+        if replay.is_sparse:
+            startup = replay.profile.startup.mean
+            state = self._idle.get(policy.endpoint) or idle.new_state(startup)
+            terms = idle.terms_of(policy, startup, self._turn)
+            self._idle[policy.endpoint], advice = idle.advance(state, reading.recent, terms, replicas, now)
+            return advice
+        above = np.flatnonzero(reading.recent.values > 0)
+        last = reading.recent.start + int(above[-1]) * reading.recent.step if len(above) else None
+        return IdleAdvice(
+            last_arrival=last, keep=False, pre_warm=False, reason="the replayed setting expects no need for a replica"
+        )
+
+    def _learn_arrivals(self, policy: ScalingPolicy, series: DemandSeries, startup: StartupLaw) -> None:
+        """Read history into the arrival law once; turns read on from there."""
+        if policy.endpoint in self._idle:
+            return
+        learned = IdleReplay(idle.terms_of(policy, startup.mean, self._turn))
+        learned.learn(series.start.timestamp(), idle.requests_per_step(series))
+        state = idle.new_state(startup.mean)
+        self._idle[policy.endpoint] = replace(state, law=learned.law, read_until=series.end)
 
     def _replay_of(self, policy: ScalingPolicy, profile: CapacityProfile, series: DemandSeries) -> EndpointReplay:
         """The endpoint's replay; a new one where there is none yet or what it rests on has changed."""
         replay = self._replays.get(policy.endpoint)
         if replay is None or replay.policy != policy or replay.profile != profile:
-            replay = EndpointReplay(policy, profile, series.start, self._turn)
+            replay = EndpointReplay(policy, profile, series.start, self._turn, self._reactive_only)
             self._replays[policy.endpoint] = replay
         return replay
+
+    def _period(self, policy: ScalingPolicy) -> int:
+        return max(1, round(policy.spec.forecast.refit / self._turn))
 
     def _make_rows(self, replay: EndpointReplay, policy: ScalingPolicy, at: int) -> None:
         foreseen = self._foreseen.get(policy.endpoint)
         if foreseen is None:
-            replay.make_rows(at + 1)
-            return
-        period = max(1, round(policy.spec.forecast.refit / self._turn))
-        replay.make_rows_ahead(foreseen, at + 1, replay.replayed + period + 1)
+            replay.rows.make(at + 1)
+        else:
+            replay.rows.make_ahead(foreseen, at + 1, replay.replayed + self._period(policy) + 1)
 
 
 def on_grid(series: DemandSeries, step: timedelta) -> DemandSeries:

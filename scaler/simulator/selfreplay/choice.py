@@ -22,26 +22,36 @@ LOWEST_BUDGET, HIGHEST_BUDGET = 0.2, 3.0
 """Of the promised budget: overspending is paid back and underspending used up within a day, within these bounds."""
 SMOOTH = 0.8
 """Of the logarithm of the price from one hour to the next: the budget is a slow promise."""
+MOST_REGRET = 1.0
+"""In days' error budgets."""
 PRICES = np.exp(np.linspace(np.log(1e-4), np.log(1e5), 91))
 """Replica-steps per unit of work, relative to what one replica-step can serve."""
 
 
 @dataclass(eq=False)
 class ReplayedSums:
-    """Decayed sums per context and setting, in replica-steps and in units of work. Mutable: `add` one block at a time."""
+    """Decayed sums per context and setting, in replica-steps and units of work. Mutable: `add` one block at a time.
+
+    `cost`, `bad`, `arrived` are what is chosen by: each block in units of the last day's load, misses as clipped regret.
+    `raw_*` are the plain sums, for people.
+    """
 
     n_settings: int
     cost: FloatArray = field(init=False)
     bad: FloatArray = field(init=False)
     arrived: FloatArray = field(init=False)
+    raw_cost: FloatArray = field(init=False)
+    raw_bad: FloatArray = field(init=False)
+    raw_arrived: float = 0.0
     hours: float = 0.0
     mean_load: float = 0.0
     recent_load: float = 0.0
+    _day: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        contexts = len(CONTEXT_EDGES) + 1
-        self.cost, self.bad = np.zeros((contexts, self.n_settings)), np.zeros((contexts, self.n_settings))
-        self.arrived = np.zeros(contexts)
+        contexts, n = len(CONTEXT_EDGES) + 1, self.n_settings
+        self.cost, self.bad, self.arrived = np.zeros((contexts, n)), np.zeros((contexts, n)), np.zeros(contexts)
+        self.raw_cost, self.raw_bad = np.zeros(n), np.zeros(n)
 
     @property
     def context(self) -> int:
@@ -50,18 +60,31 @@ class ReplayedSums:
             return 1
         return int(np.searchsorted(CONTEXT_EDGES, self.recent_load / self.mean_load))
 
-    def add(self, cost: FloatArray, bad: FloatArray, arrived: float, hours: float) -> None:
-        """One block: what each setting cost and missed, (n_settings,).
+    def day_load(self) -> float:
+        """Work per hour over the last 24 hours of blocks."""
+        return sum(arrived for arrived, _ in self._day) / max(sum(hours for _, hours in self._day), 1e-9)
+
+    def add(self, cost: FloatArray, bad: FloatArray, arrived: float, hours: float, promised: float) -> None:
+        """One block: what each setting cost and missed, (n_settings,); `promised` is the share that may be bad.
 
         Misses count as regret against the best setting of the block: what none could serve says nothing about the choice,
-        and would make it give up on the rest.
+        and would make it give up on the rest. One block counts for no more than MOST_REGRET days' budget, or a single
+        event would be insured against for days. A day counts as a day whatever its load.
         """
         context, keep = self.context, float(np.exp(-hours / FORGET_HOURS))
-        for sums in (self.cost, self.bad, self.arrived):
+        self._day.append((arrived, hours))
+        while sum(h for _, h in self._day) - self._day[0][1] >= 24.0 - 1e-9:
+            self._day.pop(0)
+        level = max(self.day_load(), 1e-12)
+        regret = np.minimum(bad - bad.min(), MOST_REGRET * promised * level * 24.0)
+        for sums in (self.cost, self.bad, self.arrived, self.raw_cost, self.raw_bad):
             sums *= keep
-        self.cost[context] += cost
-        self.bad[context] += bad - bad.min()
-        self.arrived[context] += arrived
+        self.cost[context] += cost / level
+        self.bad[context] += regret / level
+        self.arrived[context] += arrived / level
+        self.raw_cost += cost
+        self.raw_bad += bad
+        self.raw_arrived = self.raw_arrived * keep + arrived
         self.mean_load = (self.mean_load * self.hours + arrived) / (self.hours + hours)
         self.recent_load = arrived / hours
         self.hours += hours

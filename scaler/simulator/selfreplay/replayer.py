@@ -1,268 +1,181 @@
 """One endpoint's past, replayed under every setting, an hour at a time."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
 
-from forecaster.lead import LeadModel, fit_lead_model
-from forecaster.leadfeatures import DAY_SECONDS, HISTORY_DAYS, DemandTape
-from forecaster.series import DemandSeries
+from forecaster.leadfeatures import MINUTE_SECONDS
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import CapacityProfile
 from scaler.domain.setting import Choice, ReplayedCost, Setting, Source
-from scaler.simulator.compiled import IntArray, Rules, Signals, State, new_state, replay
-from scaler.simulator.selfreplay.choice import Budget, ReplayedSums, choose
-from scaler.simulator.selfreplay.family import COLUMN_LEVELS, Family, settings_family
-from scaler.simulator.selfreplay.fast import bounds_of, rules_of
-from scaler.simulator.selfreplay.signals import PEAK_SECONDS, BaseRows, Residuals, base_rows, fit_residuals, held
+from scaler.simulator.compiled import IntArray, new_state, replay
+from scaler.simulator.selfreplay.choice import FORGET_HOURS, Budget, ReplayedSums, choose
+from scaler.simulator.selfreplay.family import COLUMN_LEVELS, settings_family
+from scaler.simulator.selfreplay.fast import rules_of
+from scaler.simulator.selfreplay.rows import RowMaker
+from scaler.simulator.selfreplay.spoil import Spoil
+from scaler.simulator.selfreplay.watch import BARRED_HOURS, WATCHED_LEVEL, PremiumWatch, SurpriseWatch
 
-FIRST_FIT = timedelta(hours=12)
-GROWTH_TO_REFIT, LATEST_REFIT = 1.5, timedelta(days=3)
-"""The lead-time model is fitted anew when history has grown by half, and every third day at the latest: it changes slowly,
-and its fit is the most expensive part of a replay."""
-RESIDUALS_EVERY = timedelta(hours=6)
 ENOUGH_HISTORY = timedelta(hours=12)
 """Before so much was replayed the cautious default plays."""
-OWN, PLAN, SHADOW = 0, 1, 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What one turn reads, of the playing setting and of the shadow reactive one."""
-
-    now: float
-    ahead: float
-    floor: float
-    peak: float
-    baseline_ahead: float
+SURPRISED_FOR = timedelta(minutes=15)
+"""How long scale-in waits after an alarm: until the reactive setting has taken over."""
+SPARSE_IDLE_FRACTION, SPARSE_LEVEL = 0.5, 0.995
+PLAN, SHADOW = 0, 1
 
 
 class EndpointReplay:
-    """The past of one endpoint and what its replay has shown. Mutable: bins are appended, `catch_up` replays them.
+    """What replaying an endpoint has shown. Mutable: `catch_up` replays what was appended to `rows`.
 
-    Rows count bins since `start`. `made` rows are made (with the models of their time), `replayed` rows are replayed.
+    Two paths are played beside the settings: the plan (chosen among all allowed settings) and its shadow (among those that
+    use no forecast). The shadow's setting takes over while the plan is barred.
     """
 
-    def __init__(self, policy: ScalingPolicy, profile: CapacityProfile, start: datetime, step: timedelta) -> None:
-        self.policy, self.profile, self.start, self.step = policy, profile, start, step
-        self.rules: Rules = rules_of(policy, profile, step)
+    def __init__(
+        self,
+        policy: ScalingPolicy,
+        profile: CapacityProfile,
+        start: datetime,
+        step: timedelta,
+        reactive_only: bool = False,
+    ) -> None:
+        self.policy, self.profile, self.step = policy, profile, step
+        self.rules = rules_of(policy, profile, step)
         target = policy.spec.capacity.utilization.target
-        utilizations = (target, 1.0) if target < 1.0 else (1.0,)
-        self.family: Family = settings_family(utilizations, profile.startup.p50, step)
-        self.tape = DemandTape(np.empty(0), start.timestamp(), step.total_seconds())
-        self.model: LeadModel | None = None
-        self.residuals: Residuals | None = None
-        self.made = self.replayed = 0
-        self._fitted_at = self._residuals_at = 0
-        self._rows = _no_rows()
-        self._rows_from = 0
-        self._states: tuple[State, State] = self._new_states()
-        n = len(self.family.settings)
-        self.sums = ReplayedSums(n)
-        objective = policy.spec.slo.objective
-        self._budgets = {PLAN: Budget(objective), SHADOW: Budget(objective)}
-        self._plays = np.full(3, self._default(), dtype=np.int64)
+        self.family = settings_family((target, 1.0) if target < 1.0 else (1.0,), profile.startup.p50, step)
+        self.rows = RowMaker(policy, self.rules, self.family, start, step)
+        self.replayed = 0
+        n, first = len(self.family.settings), max(1, policy.spec.replicas.min)
+        self._every, self._played = new_state(n, self.rules, first), new_state(2, self.rules, first)
+        self._plays = np.full(2, self._default(), dtype=np.int64)
         self._runner_up = self._default()
         self._reactive = np.flatnonzero(self.family.is_reactive)
-        self._members = self._allowed_members()
-        self.demoted = ""
+        self._members = self._reactive if reactive_only else self._allowed_members()
+        self.sums = ReplayedSums(n)
+        objective = policy.spec.slo.objective
+        self._budgets = (Budget(objective), Budget(objective))
+        self._premium, self._surprise = PremiumWatch(objective), SurpriseWatch()
+        self._over_premium = ""
+        self._sampled = self._barred_until = self._alarm_until = 0
+        self.is_sparse = False
 
-    def _new_states(self) -> tuple[State, State]:
-        first = max(1, self.policy.spec.replicas.min)
-        return new_state(len(self.family.settings), self.rules, first), new_state(3, self.rules, first)
-
-    def _default(self) -> int:
-        """The cautious reactive setting that plays before anything was replayed."""
-        startup = self.profile.startup.p50
+    def _setting(self, source: Source, level: float, startups: float, guard_hours: float) -> int:
         return self.family.settings.index(
             Setting(
-                source=Source.REACTIVE,
-                level=1.6,
-                hold=3 * startup,
-                guard=timedelta(hours=1),
+                source=source,
+                level=level,
+                hold=startups * self.profile.startup.p50,
+                guard=timedelta(hours=guard_hours),
                 utilization_fraction=self.policy.spec.capacity.utilization.target,
             )
         )
 
+    def _default(self) -> int:
+        """The cautious reactive setting that plays before anything was replayed."""
+        return self._setting(Source.REACTIVE, 1.6, 3, 1)
+
     def _allowed_members(self) -> IntArray:
-        """All settings; with a fixed risk only the lead model's at the nearest level, one start-up time held."""
+        """All settings; with a fixed risk only the lead model's at the nearest level, held for one start-up time."""
         risk = self.policy.spec.forecast.risk
         if risk == "auto":
             return np.arange(len(self.family.settings))
         levels = [level for source, level in COLUMN_LEVELS if source is Source.LEAD_MODEL]
-        nearest = min(levels, key=lambda level: abs(level - risk))
-        fixed = Setting(
-            source=Source.LEAD_MODEL,
-            level=nearest,
-            hold=self.profile.startup.p50,
-            utilization_fraction=self.policy.spec.capacity.utilization.target,
-        )
-        return np.array([self.family.settings.index(fixed)])
-
-    def append(self, series: DemandSeries) -> None:
-        """Take over the bins of `series` that end after the tape does; bins between are not seen (NaN)."""
-        offset = round((series.start - self.start) / self.step)
-        known = len(self.tape)
-        if offset > known:
-            self.tape.append(np.full(offset - known, np.nan))
-            known = offset
-        if offset + len(series) > known:
-            self.tape.append(series.values[known - offset :])
-
-    def make_rows(self, last: int) -> None:
-        """Make the rows up to `last` (exclusive) with the present models. Row t needs the bins before t."""
-        if last <= self.made:
-            return
-        rows = base_rows(self.tape, self.made, last, self.rules.lead_steps, self.model, self.residuals)
-        self._rows = _joined(self._rows, rows)
-        self.made = last
-
-    def make_rows_ahead(self, foreseen: DemandSeries, least: int, most: int) -> None:
-        """Make the rows up to `most` from demand that is known beforehand (replay only), as far as it reaches; at least
-        those up to `least`. The tape stays what it is."""
-        first = max(0, self.made - self.tape.steps(HISTORY_DAYS * DAY_SECONDS))
-        known = foreseen.until(self.start + most * self.step)
-        offset = round((foreseen.start - self.start) / self.step)
-        skipped = max(0, first - offset)
-        tape = DemandTape(
-            known.values[skipped:],
-            (self.start + max(first, offset) * self.step).timestamp(),
-            self.rules.step_seconds,
-        )
-        origin = max(first, offset)
-        last = max(least, min(most, origin + len(tape)))
-        rows = base_rows(tape, self.made - origin, last - origin, self.rules.lead_steps, self.model, self.residuals)
-        self._rows = _joined(self._rows, rows)
-        self.made = last
+        return np.array([self._setting(Source.LEAD_MODEL, min(levels, key=lambda level: abs(level - risk)), 1, 0)])
 
     def catch_up(self, last: int, block: int) -> None:
         """Replay the steps up to `last` (exclusive) in blocks; refit and choose anew after each."""
         while self.replayed < last:
             end = min(self.replayed + block, last)
-            self.make_rows(end)
+            self.rows.make(end)
             self._replay(self.replayed, end)
             self.replayed = end
-            self._refit_models(end)
+            self.rows.refit(end)
             self._choose()
-            self._forget_rows()
-
-    def _signals(self, first: int, last: int) -> Signals:
-        """Signals of the made rows first..last-1."""
-        begin, stop = first - self._rows_from, last - self._rows_from
-        n = last - first
-        work = np.nan_to_num(self.tape.values[first:last])
-        arrivals = np.zeros(n)
-        arrivals[: len(work)] = work * (self.rules.step_seconds if self.rules.is_rate else 1.0)
-        lowest, highest = bounds_of(self.policy, [self.start + k * self.step for k in range(first, last)])
-        return Signals(
-            arrivals=arrivals,
-            now=self._rows.now[begin:stop],
-            ahead=held(self._rows.ahead[:, :stop], self.family, n),
-            floors=np.ascontiguousarray(self._rows.floors[:, begin:stop]),
-            peaks=np.ascontiguousarray(self._rows.peaks[:, begin:stop]),
-            keep=np.zeros(n, dtype=np.bool_),
-            pre_warm=np.zeros(n, dtype=np.bool_),
-            lowest=lowest,
-            highest=highest,
-        )
+            self.rows.forget(end)
 
     def _replay(self, first: int, last: int) -> None:
-        signals = self._signals(first, last)
-        n = len(self.family.settings)
-        every, played = self._states
+        signals = self.rows.signals(first, last)
+        n, no_orders = len(self.family.settings), np.zeros((0, 0), dtype=np.int64)
         cost, bad = np.zeros(n), np.zeros(n)
-        replay(signals, self.family.columns, np.arange(n), self.rules, every, cost, bad, np.zeros((n, 0), np.int64))
-        own_cost, own_bad = np.zeros(3), np.zeros(3)
-        replay(signals, self.family.columns, self._plays, self.rules, played, own_cost, own_bad, np.zeros((3, 0), np.int64))
+        replay(signals, self.family.columns, np.arange(n), self.rules, self._every, cost, bad, no_orders)
+        played_cost, played_bad = np.zeros(2), np.zeros(2)
+        replay(signals, self.family.columns, self._plays, self.rules, self._played, played_cost, played_bad, no_orders)
         hours = (last - first) * self.rules.step_seconds / 3600
         arrived = float(signals.arrivals.sum())
-        self.sums.add(cost, bad, arrived, hours)
-        for run, budget in self._budgets.items():
-            budget.spend(arrived, float(own_bad[run]), hours)
-
-    def _refit_models(self, end: int) -> None:
-        """Fit what is due on the bins before `end`."""
-        past = DemandTape(self.tape.values[:end], self.start.timestamp(), self.rules.step_seconds)
-        if end >= FIRST_FIT // self.step and (
-            end >= GROWTH_TO_REFIT * self._fitted_at or end - self._fitted_at >= LATEST_REFIT // self.step
-        ):
-            self.model = fit_lead_model([past], self.rules.lead_steps, PEAK_SECONDS)
-            self._fitted_at = end
-        if end - self._residuals_at >= RESIDUALS_EVERY // self.step:
-            self.residuals = fit_residuals(past, self.rules.lead_steps)
-            self._residuals_at = end
+        self.sums.add(cost, bad, arrived, hours, 1.0 - self.policy.spec.slo.objective)
+        for budget, own_bad in zip(self._budgets, played_bad, strict=True):
+            budget.spend(arrived, float(own_bad), hours)
+        self._premium.see(
+            (float(played_cost[PLAN]), float(played_cost[SHADOW])),
+            (float(played_bad[PLAN]), float(played_bad[SHADOW])),
+            arrived,
+            hours,
+        )
 
     def _choose(self) -> None:
         if self.replayed < ENOUGH_HISTORY // self.step:
             return
         unit_work = self.rules.capacity * self.rules.step_seconds
-        shadow, _ = choose(self.sums, self._budgets[SHADOW], self._reactive, unit_work)
-        plan, self._runner_up = choose(self.sums, self._budgets[PLAN], self._members, unit_work)
-        self._plays[PLAN], self._plays[SHADOW] = plan, shadow
-        self._plays[OWN] = shadow if self.demoted else plan
+        self._plays[SHADOW], _ = choose(self.sums, self._budgets[SHADOW], self._reactive, unit_work)
+        self._plays[PLAN], self._runner_up = choose(self.sums, self._budgets[PLAN], self._members, unit_work)
+        self._over_premium = self._premium.verdict(self.policy.spec.safety.max_premium)
+        self.is_sparse = self._looks_sparse()
 
-    def _forget_rows(self) -> None:
-        """Keep only the rows that the longest hold still needs."""
-        keep_from = max(self._rows_from, self.replayed - max(self.family.holds_steps))
-        gone = keep_from - self._rows_from
-        self._rows = BaseRows(
-            now=self._rows.now[gone:],
-            ahead=self._rows.ahead[:, gone:],
-            peaks=self._rows.peaks[:, gone:],
-            floors=self._rows.floors[:, gone:],
-        )
-        self._rows_from = keep_from
+    def _looks_sparse(self) -> bool:
+        """True where one replica carries nearly every minute and most minutes are idle: then only the law of the next
+        arrival matters, and a single replica's price of a cold request, not quantiles of demand."""
+        if not self.policy.spec.scale_to_zero.enabled:
+            return False
+        values = self.rows.tape.values[: self.replayed]
+        width = self.rows.tape.steps(MINUTE_SECONDS)
+        minutes = np.nan_to_num(values[: len(values) // width * width]).reshape(-1, width).mean(axis=1)
+        idle = float(np.mean(minutes == 0)) if len(minutes) else 0.0
+        return idle >= SPARSE_IDLE_FRACTION and float(np.quantile(minutes, SPARSE_LEVEL)) <= self.rules.capacity
 
-    def row(self, at: int) -> Row:
-        """The signals of the made row `at` for the setting that plays."""
-        index, columns = at - self._rows_from, self.family.columns
-        own, shadow = int(self._plays[OWN]), int(self._plays[SHADOW])
-        return Row(
-            now=float(self._rows.now[index]),
-            ahead=self._held_at(index, own),
-            floor=float(self._rows.floors[columns.floor[own], index]),
-            peak=float(self._rows.peaks[columns.peak[own], index]),
-            baseline_ahead=self._held_at(index, shadow),
-        )
+    def watch(self, at: int) -> None:
+        """Let the surprise watch see the newest minute at the made row `at`, if the last sample lies a lead back."""
+        apart = self.rules.lead_steps + self.rows.tape.steps(MINUTE_SECONDS)
+        if at - self._sampled < apart or self._members is self._reactive:
+            return
+        self._sampled = at
+        if self._surprise.see(self.rows.now(at), self.rows.watched(at - apart, WATCHED_LEVEL)):
+            self._barred_until = at + round(BARRED_HOURS * 3600 / self.rules.step_seconds)
+            self._alarm_until = at + SURPRISED_FOR // self.step
 
-    def _held_at(self, index: int, setting: int) -> float:
-        hold, column = divmod(int(self.family.columns.ahead[setting]), len(COLUMN_LEVELS))
-        window = self._rows.ahead[column, max(0, index + 1 - self.family.holds_steps[hold]) : index + 1]
-        return float(np.max(window, where=~np.isnan(window), initial=-np.inf))
+    def why_demoted(self, at: int) -> str:
+        """Why forecast settings are barred at row `at`; "" when they are not."""
+        if self._over_premium:
+            return self._over_premium
+        return "demand left the forecast's band more often than chance explains" if at < self._barred_until else ""
 
-    def choice(self, now: datetime) -> Choice:
-        """The setting that plays, with what its replay showed."""
-        own = int(self._plays[OWN])
+    def playing(self, at: int) -> int:
+        """The setting that plays at row `at`."""
+        if self.is_sparse:
+            return self._setting(Source.REACTIVE, 1.0, 0, 0)
+        return int(self._plays[SHADOW if self.why_demoted(at) else PLAN])
+
+    def shadow(self) -> int:
+        """The setting that the shadow reactive policy plays."""
+        return int(self._plays[SHADOW])
+
+    def choice(self, at: int, now: datetime) -> Choice:
+        """The setting that plays at row `at`, with what its replay showed."""
+        own = self.playing(at)
         enough = self.replayed >= ENOUGH_HISTORY // self.step
         return Choice(
             setting=self.family.settings[own],
             chosen_at=now,
             replayed=self._replayed_cost(own) if enough else None,
             runner_up=self._replayed_cost(self._runner_up) if enough and self._runner_up != own else None,
-            demoted=self.demoted,
+            demoted=self.why_demoted(at),
+            surprised=at < self._alarm_until,
         )
 
     def _replayed_cost(self, setting: int) -> ReplayedCost:
-        total = max(float(self.sums.arrived.sum()), 1e-12)
+        cost, bad, arrived = self.sums.raw_cost[setting], self.sums.raw_bad[setting], self.sums.raw_arrived
         return ReplayedCost(
             setting=self.family.settings[setting],
-            replica_hours=float(self.sums.cost[:, setting].sum()) * self.rules.step_seconds / 3600,
-            bad_fraction=min(1.0, float(self.sums.bad[:, setting].sum()) / total),
-            days=min(self.sums.hours, 72.0) / 24,
+            replica_hours=float(cost) * self.rules.step_seconds / 3600,
+            bad_fraction=min(1.0, float(bad) / max(arrived, 1e-12)),
+            days=min(self.sums.hours, FORGET_HOURS) / 24,
         )
-
-
-def _no_rows() -> BaseRows:
-    return BaseRows(
-        now=np.empty(0), ahead=np.empty((len(COLUMN_LEVELS), 0)), peaks=np.empty((2, 0)), floors=np.empty((3, 0))
-    )
-
-
-def _joined(before: BaseRows, after: BaseRows) -> BaseRows:
-    return BaseRows(
-        now=np.concatenate([before.now, after.now]),
-        ahead=np.concatenate([before.ahead, after.ahead], axis=1),
-        peaks=np.concatenate([before.peaks, after.peaks], axis=1),
-        floors=np.concatenate([before.floors, after.floors], axis=1),
-    )

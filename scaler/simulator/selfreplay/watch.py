@@ -1,0 +1,74 @@
+"""Is the forecast still about this demand? Two watches over it, both of them able to bar forecast settings.
+
+surprise   an e-process on how often demand one lead ahead left the forecast's .95 quantile. If the true rate is at most
+           TOLERATED, the product of (1 + BET x (1{above} - TOLERATED)) is a non-negative supermartingale, so it ever
+           exceeds 1 / ALPHA with probability at most ALPHA (Ville's inequality), whenever one looks. It never falls below
+           1 here (e-detector: Shin, Ramdas, Rinaldo 2023), so that a long good past does not postpone the alarm: false
+           alarms are then at least 1 / ALPHA samples apart on average.
+premium    the plan's replayed cost and misses against those of the shadow reactive policy, over the last day or so.
+"""
+
+from dataclasses import dataclass
+from math import exp, isnan
+
+WATCHED_LEVEL = 0.95
+TOLERATED = 0.15
+"""Live coverage of .95 quantiles lies between .88 and .97 on recorded endpoints: that is no surprise."""
+BET = 3.0
+"""About the bet that grows fastest when every second sample is above."""
+ALPHA = 1e-3
+"""Samples are some minutes apart: less than one false alarm in three days by the bound, far fewer seen."""
+BARRED_HOURS = 6.0
+PREMIUM_TAU_HOURS = 24.0
+
+
+@dataclass
+class SurpriseWatch:
+    """Mutable: one `see` per sample. `evidence` >= 1."""
+
+    evidence: float = 1.0
+
+    def see(self, demand: float, quantile: float) -> bool:
+        """Take one sample in; True when it raises the alarm (and the evidence starts anew). NaN is no sample."""
+        if isnan(demand) or isnan(quantile):
+            return False
+        self.evidence = max(1.0, self.evidence * (1.0 + BET * ((demand > quantile) - TOLERATED)))
+        if self.evidence < 1.0 / ALPHA:
+            return False
+        self.evidence = 1.0
+        return True
+
+
+@dataclass
+class PremiumWatch:
+    """Decayed replica-steps and bad work of the plan and of its shadow. Mutable: one `see` per block."""
+
+    objective: float
+    plan_cost: float = 0.0
+    shadow_cost: float = 0.0
+    plan_bad: float = 0.0
+    shadow_bad: float = 0.0
+    arrived: float = 0.0
+
+    def see(self, costs: tuple[float, float], bads: tuple[float, float], arrived: float, hours: float) -> None:
+        """One block: (plan, shadow) costs and misses."""
+        keep = exp(-hours / PREMIUM_TAU_HOURS)
+        self.plan_cost = self.plan_cost * keep + costs[0]
+        self.shadow_cost = self.shadow_cost * keep + costs[1]
+        self.plan_bad = self.plan_bad * keep + bads[0]
+        self.shadow_bad = self.shadow_bad * keep + bads[1]
+        self.arrived = self.arrived * keep + arrived
+
+    def verdict(self, max_premium: float) -> str:
+        """Why forecast settings are barred; "" when the plan kept its bounds.
+
+        A shadow that breaks the promise while the plan keeps it is no yardstick for cost.
+        """
+        promised = (1.0 - self.objective) * self.arrived
+        if self.plan_bad > max(self.shadow_bad, promised):
+            return "the plan served worse than the shadow reactive policy"
+        cheaper = self.plan_cost <= (1.0 + max_premium) * self.shadow_cost
+        if not cheaper and not (self.plan_bad <= promised < self.shadow_bad):
+            share = self.plan_cost / max(self.shadow_cost, 1e-9) - 1.0
+            return f"the plan cost {share:.0%} more than the shadow reactive policy"
+        return ""
