@@ -13,7 +13,7 @@ Sources: hazards with Gamma-Poisson shrinkage are the posterior means of piecewi
 Prentice, The Statistical Analysis of Failure Time Data, ch. 3); hour-of-day factors as in Shahrad et al., ATC 2020.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,11 +31,24 @@ DAY_SECONDS = 86400.0
 LONGEST_GAP_SECONDS = 7 * DAY_SECONDS
 OWN_WEIGHT_EVENTS = 0.3
 """Events that the prior hazard is worth per bin."""
-CLASS_WEIGHT_EVENTS = 1.0
+CLASS_WEIGHT_EVENTS = 3.0
 SEASON_WEIGHT_STARTS = 6.0
+POOL_WEIGHT_EVENTS = 5.0
+POOL_WEIGHT_STARTS = 20.0
+
+N_STARTS = 8
+"""The timer detector looks at the seven intervals between the last eight session starts ..."""
+TIMER_INTERVALS = 5
+"""... and believes in a timer if this many of them are within ..."""
+TIMER_TOLERANCE_FRACTION = 0.05
+"""... this share (or the least width) of their median."""
+TIMER_LEAST_WIDTH_SECONDS = 30.0
+TIMER_MISSES = 2
+"""A timer that failed to fire this many times in a row is not believed until it shows again."""
 
 LAST, GAP_CLASS, BLIND, N_GAPS, SESSIONS, SESSION_START, BURST_REQUESTS, BURST_WINDOW, WATCHED, STALE = range(10)
-N_MARKS = 10
+PERIOD, PERIOD_WIDTH, PERIOD_CHANCE = 10, 11, 12
+N_MARKS = 13
 
 
 def gap_edges() -> FloatArray:
@@ -64,7 +77,8 @@ class ArrivalLaw(NamedTuple):
 
     `exposure_seconds` and `events` are (1 + 3, n_bins): all gaps, then by class of the gap before. `season` is (2, 48):
     session starts and idle seconds by half hour of the UTC day. Derived from these: `cumulative` (3, n_bins + 1), the
-    integrated hazard at the gap edges by class, and `season_factor` (48,). `marks` holds scalars, see LAST ... STALE.
+    integrated hazard at the gap edges by class, and `season_factor` (48,). `starts` (8,) holds the last session starts,
+    oldest first, NaN where there were fewer. `marks` holds scalars, see LAST ... PERIOD_CHANCE.
     """
 
     edges: FloatArray
@@ -73,6 +87,7 @@ class ArrivalLaw(NamedTuple):
     season: FloatArray
     cumulative: FloatArray
     season_factor: FloatArray
+    starts: FloatArray
     marks: FloatArray
     prior_hazard: FloatArray
     prior_ratio: FloatArray
@@ -106,6 +121,7 @@ def new_law(burst_window_seconds: float, prior: ArrivalPrior | None = None) -> A
         season=np.zeros((2, N_HALF_HOURS)),
         cumulative=np.zeros((N_CLASSES, n_bins + 1)),
         season_factor=np.ones(N_HALF_HOURS),
+        starts=np.full(N_STARTS, np.nan),
         marks=marks,
         prior_hazard=prior.hazard.copy(),
         prior_ratio=prior.class_ratio.copy(),
@@ -133,6 +149,30 @@ def law_from_arrays(arrays: Mapping[str, FloatArray]) -> ArrivalLaw:
         if shape != part.shape:
             raise BadSeries(f"arrival law: {name} needs shape {part.shape}, have {shape}")
     return ArrivalLaw(**{name: np.array(arrays[name], dtype=np.float64) for name in fresh})
+
+
+def pooled_prior(laws: Sequence[ArrivalLaw]) -> ArrivalPrior:
+    """What a fleet teaches about an endpoint without a past of its own; with no gaps seen, the default prior.
+
+    Each law weighs its gaps to the power -1/2, so that neither its busiest members nor their number rule the pool. The
+    laws may only hold what was known when the prior is used.
+    """
+    default = default_prior()
+    counts = np.array([law.marks[N_GAPS] for law in laws])
+    known = [law for law, n in zip(laws, counts, strict=True) if n > 0]
+    if not known:
+        return default
+    weights = counts[counts > 0] ** -0.5
+    weights /= weights.mean()
+    events = np.tensordot(weights, [law.events for law in known], axes=1)
+    exposure = np.tensordot(weights, [law.exposure_seconds for law in known], axes=1)
+    hazard = (events[0] + POOL_WEIGHT_EVENTS) / (exposure[0] + POOL_WEIGHT_EVENTS / default.hazard)
+    ratio = (events[1:] + POOL_WEIGHT_EVENTS) / (exposure[1:] * hazard + POOL_WEIGHT_EVENTS)
+    season = np.tensordot(weights, [law.season for law in known], axes=1)
+    rates = [law.season[0].sum() / max(law.season[1].sum(), 1.0) for law in known]
+    expected = np.tensordot(weights * rates, [law.season[1] for law in known], axes=1)
+    factor = (season[0] + POOL_WEIGHT_STARTS) / (expected + POOL_WEIGHT_STARTS)
+    return ArrivalPrior(hazard, ratio, factor)
 
 
 # The plain functions: a compiler takes them as they stand.
@@ -163,14 +203,23 @@ def refresh(law: ArrivalLaw) -> None:
     if law.marks[STALE] == 0.0:
         return
     law.marks[STALE] = 0.0
-    widths = law.edges[1:] - law.edges[:-1]
-    own = (law.events[0] + OWN_WEIGHT_EVENTS) / (law.exposure_seconds[0] + OWN_WEIGHT_EVENTS / law.prior_hazard)
     for c in range(N_CLASSES):
-        seconds_per_event = CLASS_WEIGHT_EVENTS / (own * law.prior_ratio[c])
-        hazard = (law.events[1 + c] + CLASS_WEIGHT_EVENTS) / (law.exposure_seconds[1 + c] + seconds_per_event)
-        law.cumulative[c, 1:] = np.cumsum(hazard * widths)
-    idle = law.season[1].sum()
-    rate = law.season[0].sum() / idle if idle > 0 else 0.0
+        total = 0.0
+        for b in range(len(law.edges) - 1):
+            own = (law.events[0, b] + OWN_WEIGHT_EVENTS) / (
+                law.exposure_seconds[0, b] + OWN_WEIGHT_EVENTS / law.prior_hazard[b]
+            )
+            hazard = (law.events[1 + c, b] + CLASS_WEIGHT_EVENTS) / (
+                law.exposure_seconds[1 + c, b] + CLASS_WEIGHT_EVENTS / (own * law.prior_ratio[c, b])
+            )
+            total += hazard * (law.edges[b + 1] - law.edges[b])
+            law.cumulative[c, b + 1] = total
+    n_starts = 0.0
+    idle_seconds = 0.0
+    for q in range(N_HALF_HOURS):
+        n_starts += law.season[0, q]
+        idle_seconds += law.season[1, q]
+    rate = n_starts / idle_seconds if idle_seconds > 0.0 else 0.0
     for q in range(N_HALF_HOURS):
         before = (q - 1) % N_HALF_HOURS
         after = (q + 1) % N_HALF_HOURS
@@ -204,6 +253,64 @@ def learn_gap(law: ArrivalLaw, gap_seconds: float, when: float) -> None:
     law.marks[STALE] = 1.0
 
 
+def median_interval(starts: FloatArray) -> float:
+    """The median of the (odd number of) intervals between the starts."""
+    n = len(starts) - 1
+    for i in range(n):
+        one = starts[i + 1] - starts[i]
+        below = 0
+        same = 0
+        for j in range(n):
+            other = starts[j + 1] - starts[j]
+            if other < one:
+                below += 1
+            elif other == one:
+                same += 1
+        if below <= n // 2 < below + same:
+            return float(one)
+    return np.nan
+
+
+def find_timer(law: ArrivalLaw) -> None:
+    """Note the period of the last session starts, or 0: with its half width and the chance that it fires next time.
+
+    Example: starts at minutes 0, 60, 120, 181, 240, 300, 360, 405: six of seven intervals are within 5 % of 60 min.
+    """
+    starts = law.starts
+    law.marks[PERIOD] = 0.0
+    if np.isnan(starts[0]):
+        return
+    median = median_interval(starts)
+    tolerance = max(TIMER_LEAST_WIDTH_SECONDS, TIMER_TOLERANCE_FRACTION * median)
+    n = 0
+    total = 0.0
+    deviation = 0.0
+    for i in range(N_STARTS - 1):
+        away = starts[i + 1] - starts[i] - median
+        if abs(away) <= tolerance:
+            n += 1
+            total += median + away
+            deviation += abs(away)
+    if n >= TIMER_INTERVALS:
+        law.marks[PERIOD] = total / n
+        law.marks[PERIOD_WIDTH] = max(TIMER_LEAST_WIDTH_SECONDS, 2.0 * deviation / n)
+        law.marks[PERIOD_CHANCE] = (n + 1.0) / (N_STARTS + 1.0)
+
+
+def timer_hazard(law: ArrivalLaw, start: float, end: float) -> float:
+    """Integrated hazard of the timer's next firings from `start` to `end` (seconds since the epoch)."""
+    period = law.marks[PERIOD]
+    width = law.marks[PERIOD_WIDTH]
+    weight = -np.log(1.0 - law.marks[PERIOD_CHANCE])
+    total = 0.0
+    for k in range(1, TIMER_MISSES + 1):
+        due = law.marks[SESSION_START] + k * period
+        overlap = min(end, due + width) - max(start, due - width)
+        if overlap > 0.0:
+            total += weight * overlap / (2.0 * width)
+    return float(total)
+
+
 def watch(law: ArrivalLaw, when: float) -> None:
     """Note the time from which on arrivals would have been seen; the first call counts."""
     if np.isnan(law.marks[WATCHED]):
@@ -223,6 +330,10 @@ def observe(law: ArrivalLaw, when: float, requests: float) -> None:
     if is_start:
         marks[SESSIONS] += 1.0
         marks[SESSION_START] = when
+        for i in range(N_STARTS - 1):
+            law.starts[i] = law.starts[i + 1]
+        law.starts[N_STARTS - 1] = when
+        find_timer(law)
     if when - marks[SESSION_START] < marks[BURST_WINDOW]:
         marks[BURST_REQUESTS] += requests
     marks[LAST] = when
@@ -259,12 +370,14 @@ def hazard_between(law: ArrivalLaw, start: float, end: float) -> float:
     if np.isnan(last):
         last = law.marks[WATCHED]
     total = 0.0
+    inside = 0.0
     low = gap_hazard_integral(law, start)
     at = start
     if at < SESSION_GAP_SECONDS:
         at = min(end, SESSION_GAP_SECONDS)
         high = gap_hazard_integral(law, at)
         total = high - low
+        inside = total
         low = high
     while at < end:
         half_hour = (last + at) // HALF_HOUR_SECONDS
@@ -273,6 +386,10 @@ def hazard_between(law: ArrivalLaw, start: float, end: float) -> float:
         total += (high - low) * law.season_factor[int(half_hour) % N_HALF_HOURS]
         low = high
         at = until
+    if law.marks[PERIOD] > 0.0 and last + end < law.marks[SESSION_START] + (TIMER_MISSES + 0.5) * law.marks[PERIOD]:
+        # What is not the timer comes as before; the timer's own share of the gaps is taken out of the law's.
+        total = inside + (total - inside) * (1.0 - law.marks[PERIOD_CHANCE])
+        total += timer_hazard(law, last + start, last + end)
     return float(total)
 
 

@@ -29,7 +29,7 @@ BoolArray = NDArray[np.bool_]
 for _function in (
     arrivals.gap_class, arrivals.bin_of, arrivals.refresh, arrivals.learn_gap, arrivals.watch, arrivals.observe,
     arrivals.miss, arrivals.requests_per_burst, arrivals.gap_hazard_integral, arrivals.hazard_between,
-    arrivals.elapsed_at, arrivals.observe_steps,
+    arrivals.elapsed_at, arrivals.observe_steps, arrivals.median_interval, arrivals.find_timer, arrivals.timer_hazard,
     idle.mean_survival, idle.soon_pays, idle.weigh, idle.unless_law, idle.wanted_by_law, idle.price_of_cold,
     idle.settle_arrival, idle.close_pre_warm, idle.advise, idle.turn,
 ):  # fmt: skip
