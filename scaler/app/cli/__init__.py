@@ -5,7 +5,7 @@ import sys
 import typer
 
 from forecaster.errors import BadSeries, ForecasterError, UnknownMethod
-from scaler.app.cli import forecasting, inspecting, policies, serving
+from scaler.app.cli import forecasting, inspecting, policies, replaying, serving
 from scaler.errors import HeadstartError, InputError
 
 app = typer.Typer(
@@ -16,8 +16,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(serving.run)
+app.command("replay")(replaying.replay)
 app.command("backtest")(forecasting.backtest)
 app.command("validate")(policies.validate)
+app.command("test")(replaying.run_tests)
+app.command("tune")(replaying.tune)
 app.command("explain")(inspecting.explain)
 app.command("doctor")(inspecting.doctor)
 app.command("init")(policies.init)

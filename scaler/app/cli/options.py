@@ -1,19 +1,22 @@
 """What commands have in common: reading durations, progress bars, output folders."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from scaler.errors import InputError, SettingsError
+from scaler.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Progress = Callable[[int, int], None]
-"""Called with (done, in all)."""
+
+class Progress(Protocol):
+    """Called with how much is done, how much there is in all, and what is being done."""
+
+    def __call__(self, done: int, in_all: int, what: str = "") -> None: ...
 
 
 def duration(text: str, flag: str) -> timedelta:
@@ -34,11 +37,6 @@ def durations(text: str, flag: str) -> list[timedelta]:
     return [duration(part.strip(), flag) for part in text.split(",")]
 
 
-def as_input(error: Exception, what: str) -> InputError:
-    """An error about input that a lower layer raised, with the words that say whose input it was."""
-    return InputError(f"{what}: {error}")
-
-
 def check_out(out: Path) -> Path:
     """The folder that results may be written to; it is not made yet. Raises SettingsError where it cannot be."""
     if out.exists() and not out.is_dir():
@@ -56,7 +54,11 @@ def progress_bar(label: str) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(label, total=None)
-        yield lambda done, in_all: bar.update(task, completed=done, total=in_all)
+
+        def update(done: int, in_all: int, what: str = "") -> None:
+            bar.update(task, completed=done, total=in_all, description=f"{label} {what}".rstrip())
+
+        yield update
 
 
 def table(*columns: str) -> "Table":

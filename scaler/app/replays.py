@@ -1,0 +1,148 @@
+"""Replays and policy tests as commands ask for them: files in, results out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from forecaster.series import DemandSeries, DemandUnit
+from scaler.adapters.policies import load_policies, load_policy
+from scaler.adapters.policies.documents import Document
+from scaler.adapters.policies.problems import describe
+from scaler.adapters.traces import read_single, read_trace
+from scaler.cycle import TURN
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import Metadata, ScalingPolicy
+from scaler.errors import PolicyError, SettingsError, TraceError
+from scaler.ports import Advisor
+from scaler.simulator.baselines.registry import BASELINES
+from scaler.simulator.faults import Faults
+from scaler.simulator.policy_tests import PolicyTest, TestOutcome, run_policy_test
+from scaler.simulator.replay import OWN, Progress, ReplayRequest, ReplayResult, run_replay
+from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor
+from scaler.simulator.selfreplay.spoil import Spoil
+
+REACTIVE = "reactive"
+"""The shadow reactive policy: the same choice by replay, without any forecast. BASELINES know no replay."""
+
+
+@dataclass(frozen=True)
+class MakeReplayAdvisor:
+    """Makes the advisor of one replay; picklable, so that endpoints may be spread over processes."""
+
+    spoil: Spoil | None = None
+    reactive_only: bool = False
+
+    def __call__(self, foreseen: Mapping[EndpointId, DemandSeries]) -> Advisor:
+        return SelfReplayAdvisor(TURN, foreseen, self.spoil, self.reactive_only)
+
+
+def spoil_of(faults: Faults) -> Spoil | None:
+    return Spoil(kind=faults.forecast, shift=faults.shift) if faults.forecast else None
+
+
+def read_request(
+    *, policy: Path | None, policies: Path | None, trace: Path, warmup: timedelta, seed: int, faults: Faults
+) -> ReplayRequest:
+    """What to replay, from the files that a command names; nothing is written.
+
+    Each endpoint of the trace is replayed under the policy of its name in `policies`, else under `policy`. Raises
+    PolicyError and TraceError, each naming its file, and SettingsError when an endpoint has no policy.
+    """
+    by_name = {found.metadata.name: found for found in load_policies([policies])} if policies is not None else {}
+    common = load_policy(policy) if policy is not None else None
+    everything = [*by_name.values(), *([common] if common is not None else [])]
+    if not everything:
+        raise SettingsError("need --policy P.yaml, or --policies DIR with a policy for each endpoint of the trace")
+    by_unit = {unit: read_trace(trace, unit) for unit in {found.spec.demand.unit for found in everything}}
+    chosen: dict[EndpointId, ScalingPolicy] = {}
+    series: dict[EndpointId, DemandSeries] = {}
+    for name in next(iter(by_unit.values())):
+        found = by_name.get(name) or common
+        if found is None:
+            raise SettingsError(f"--policies: {policies} holds no policy named {name!r}, which {trace} needs")
+        own = _named(found, name, trace)
+        chosen[own.endpoint] = own
+        series[own.endpoint] = by_unit[own.spec.demand.unit][name]
+    return ReplayRequest(policies=chosen, traces=series, warmup=warmup, seed=seed, faults=faults)
+
+
+def _named(policy: ScalingPolicy, name: str, trace: Path) -> ScalingPolicy:
+    """The policy as that of the trace's endpoint; the single one of a plain trace keeps its own name."""
+    if not name or name == policy.metadata.name:
+        return policy
+    if "/" in name:
+        raise TraceError(f"{trace}: column endpoint: found {name!r}; need names without '/'")
+    # A recorded name need not be one that Kubernetes allows: nothing is scaled by it here.
+    metadata = Metadata.model_construct(name=name, namespace=policy.metadata.namespace)
+    return policy.model_copy(update={"metadata": metadata})
+
+
+def replayed(request: ReplayRequest, baselines: Sequence[str], progress: Progress) -> ReplayResult:
+    """The request played beside these baselines, spread over the processors when it has several endpoints."""
+    unknown = [name for name in baselines if name not in BASELINES and name != REACTIVE]
+    if unknown:
+        allowed = ", ".join(dict.fromkeys([REACTIVE, *BASELINES]))
+        raise SettingsError(f"--baseline: found {unknown[0]!r}; allowed: {allowed}")
+    processes = os.cpu_count() or 1
+    asked = replace(request, baselines=tuple(name for name in baselines if name in BASELINES))
+    result = run_replay(asked, MakeReplayAdvisor(spoil_of(request.faults)), progress, processes)
+    if REACTIVE not in baselines or REACTIVE in BASELINES:
+        return result
+    shadow = replace(request, baselines=(), frontier=False, with_clairvoyant=False)
+    alone = run_replay(shadow, MakeReplayAdvisor(reactive_only=True), progress, processes)
+    endpoints = {
+        name: replace(found, outcomes={**found.outcomes, REACTIVE: alone.endpoints[name].outcomes[OWN]})
+        for name, found in result.endpoints.items()
+    }
+    return replace(result, endpoints=endpoints)
+
+
+def read_policy_tests(folder: Path) -> list[tuple[Path, PolicyTest]]:
+    """Every PolicyTest document under the folder (or in the file), in order of files.
+
+    Raises PolicyError naming file and field, also when there is none."""
+    if not folder.exists():
+        raise PolicyError(f"{folder}: no such file or folder")
+    files = [folder] if folder.is_file() else sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
+    found = [(file, test) for file in files for test in _tests_in(file)]
+    if not found:
+        raise PolicyError(f"{folder}: no document of kind PolicyTest found")
+    return found
+
+
+def _tests_in(file: Path) -> list[PolicyTest]:
+    try:
+        documents: list[Any] = list(yaml.safe_load_all(file.read_text()))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise PolicyError(f"{file}: cannot be read as YAML: {error}") from error
+    tests = []
+    for body in documents:
+        if isinstance(body, dict) and body.get("kind") == "PolicyTest":
+            try:
+                tests.append(PolicyTest.model_validate(body))
+            except ValidationError as error:
+                raise PolicyError("\n".join(describe(error, Document(origin=str(file), body=body)))) from error
+    return tests
+
+
+def run_test(file: Path, test: PolicyTest) -> TestOutcome:
+    """The test played; its policy and its trace are named from the folder of its own file."""
+
+    def policy(path: str) -> ScalingPolicy:
+        return load_policy(file.parent / path)
+
+    def trace(path: str, unit: DemandUnit) -> DemandSeries:
+        return read_single(file.parent / path, unit)
+
+    def advisor(foreseen: Mapping[EndpointId, DemandSeries]) -> Advisor:
+        from scaler.simulator.faults import parse_faults
+
+        return MakeReplayAdvisor(spoil_of(parse_faults(test.spec.world.faults)))(foreseen)
+
+    return run_policy_test(test, policy, trace, advisor)
