@@ -24,6 +24,7 @@ import numpy as np
 
 from forecaster.arrivals import (
     LAST,
+    WATCHED,
     ArrivalLaw,
     ArrivalPrior,
     copy_law,
@@ -250,14 +251,22 @@ def requests_per_step(series: DemandSeries) -> FloatArray:
     return counts if series.unit is DemandUnit.REQUESTS else np.where(np.isnan(counts), np.nan, np.sign(counts))
 
 
+def unread(state: IdleState, demand: DemandSeries) -> tuple[FloatArray, float]:
+    """Requests in the bins from `read_until` on, and the start of the first of them in seconds since the epoch."""
+    skip = 0
+    if state.read_until is not None:
+        skip = min(max(-((demand.start - state.read_until) // demand.step), 0), len(demand))
+    return requests_per_step(demand)[skip:], demand.start.timestamp() + skip * demand.step_seconds
+
+
 def learn(state: IdleState, demand: DemandSeries) -> IdleState:
     """The state after reading the bins of `demand` that were not read before. No advice, no ledger: for a past."""
-    fresh = demand if state.read_until is None else demand.since(state.read_until)
-    if len(fresh) == 0:
+    requests, start = unread(state, demand)
+    if len(requests) == 0:
         return state
     law = copy_law(state.law)
-    observe_steps(law, fresh.start.timestamp(), fresh.step_seconds, requests_per_step(fresh))
-    return replace(state, law=law, read_until=fresh.end)
+    observe_steps(law, start, demand.step_seconds, requests)
+    return replace(state, law=law, read_until=demand.end)
 
 
 def advance(
@@ -269,18 +278,18 @@ def advance(
     overlap. `replicas` None (the cluster did not answer): keep. Example, each turn: `state, advice = advance(state,
     reading.recent, terms_of(policy, startup.mean, turn), replicas, now)`.
     """
-    fresh = recent if state.read_until is None else recent.since(state.read_until)
-    law, ledger = copy_law(state.law), state.ledger.copy()
-    at = now.timestamp()
-    start, requests = fresh.start.timestamp(), requests_per_step(fresh)
-    if len(fresh):
+    requests, start = unread(state, recent)
+    step, at = recent.step_seconds, now.timestamp()
+    law, ledger = state.law, state.ledger.copy()
+    if len(requests) and (np.isnan(law.marks[WATCHED]) or not np.all(requests == 0.0)):
+        law = copy_law(law)
         watch(law, start)
-    for i in range(len(requests)):
-        if np.isnan(requests[i]):
-            miss(law)
-        elif requests[i] > 0.0:
-            settle_arrival(law, ledger, terms, start + i * fresh.step_seconds, float(requests[i]))
-    after = IdleState(law=law, ledger=ledger, read_until=fresh.end if len(fresh) else state.read_until)
+        for i in range(len(requests)):
+            if np.isnan(requests[i]):
+                miss(law)
+            elif requests[i] > 0.0:
+                settle_arrival(law, ledger, terms, start + i * step, float(requests[i]))
+    after = IdleState(law=law, ledger=ledger, read_until=recent.end if len(requests) else state.read_until)
     if replicas is None or len(requests) == 0 or np.isnan(requests[-1]):
         return after, _advice(law, True, False, "demand or replicas were not seen this turn")
     if requests[-1] > 0.0:
