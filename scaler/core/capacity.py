@@ -25,6 +25,7 @@ STEP_UP = 0.03
 MOST_FACTOR = 4.0
 """Never further from the policy's value than this factor: beyond it the policy is wrong and a person should look."""
 LATEST = timedelta(days=7)
+"""What was learned longer ago says nothing about the nodes of today."""
 MATERIAL_CHANGE = 0.05
 """A profile that moved less keeps its old self: what was replayed with it stays valid."""
 
@@ -46,6 +47,46 @@ class CapacityObservation:
     version: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LearnedCapacity:
+    """What was learned of one version so far: all that the next minute needs, whatever the past was."""
+
+    version: str
+    per_replica: float
+    at: datetime
+    minutes: int = 0
+    too_slow: int = 0
+    carried_more: int = 0
+
+
+def advance(
+    state: LearnedCapacity | None, one: CapacityObservation, prior: CapacityProfile, slo: Slo
+) -> LearnedCapacity:
+    """The state after one more minute; another version, or a gap longer than LATEST, begins at the prior."""
+    if state is None or state.version != one.version or one.at - state.at > LATEST:
+        state = LearnedCapacity(version=one.version, per_replica=prior.demand_per_replica, at=one.at)
+    moved = _after(one, state.per_replica, prior, slo)
+    return replace(
+        state,
+        per_replica=moved,
+        at=one.at,
+        minutes=state.minutes + 1,
+        too_slow=state.too_slow + (moved < state.per_replica),
+        carried_more=state.carried_more + (moved > state.per_replica),
+    )
+
+
+def profile_of(
+    state: LearnedCapacity | None, prior: CapacityProfile, previous: CapacityProfile | None = None
+) -> CapacityProfile:
+    """The prior with what was learned in it; `previous` itself unless its capacity moved by MATERIAL_CHANGE."""
+    learned = prior
+    if state is not None and state.too_slow + state.carried_more:
+        how = f"learned from {state.minutes} minutes: {state.too_slow} too slow, {state.carried_more} carried more"
+        learned = replace(prior, demand_per_replica=state.per_replica, measured_how=how, measured_at=state.at)
+    return previous if previous is not None and _same(previous, learned) else learned
+
+
 def learned_capacity(
     prior: CapacityProfile,
     slo: Slo,
@@ -59,21 +100,11 @@ def learned_capacity(
     missed while each replica was asked for 2.0 (utilisation 0.8): one minute moves it to
     exp(ln 2.5 - 0.1 ln(2.5 / 2.0)) = 2.445, fifty such minutes to 2.003; misses at 1.5 a second (0.6) would not.
     """
-    lately = sorted((one for one in seen if now - LATEST < one.at <= now), key=lambda one: one.at)
-    lately = [one for one in lately if one.version == lately[-1].version]
-    capacity = prior.demand_per_replica
-    n_down = n_up = 0
-    for one in lately:
-        moved = _after(one, capacity, prior, slo)
-        n_down += moved < capacity
-        n_up += moved > capacity
-        capacity = moved
-    if not n_down + n_up:
-        learned = prior
-    else:
-        how = f"learned from {len(lately)} minutes: {n_down} too slow, {n_up} carried more"
-        learned = replace(prior, demand_per_replica=capacity, measured_how=how, measured_at=lately[-1].at)
-    return previous if previous is not None and _same(previous, learned) else learned
+    state: LearnedCapacity | None = None
+    for one in sorted(seen, key=lambda one: one.at):
+        if now - LATEST < one.at <= now:
+            state = advance(state, one, prior, slo)
+    return profile_of(state, prior, previous)
 
 
 def _after(one: CapacityObservation, capacity: float, prior: CapacityProfile, slo: Slo) -> float:

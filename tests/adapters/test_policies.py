@@ -74,6 +74,10 @@ MALFORMED = {
         "spec:\n  forecast: {calendar: {timezone: Berlin}}\n",
         ("spec.forecast.calendar.timezone", "found Berlin", "IANA"),
     ),
+    "unknown country": (
+        "spec:\n  forecast: {calendar: {holidays: Bavaria}}\n",
+        ("spec.forecast.calendar.holidays", "found Bavaria", "such as DE"),
+    ),
     "text for a mapping": ("spec:\n  replicas: three\n", ("spec.replicas", "found three", "a mapping")),
     "list for a mapping": ("spec: []\n", ("line 4", "spec", "found a list", "a mapping")),
     "key twice": ("spec:\n  mode: Observe\n  mode: Enforce\n", ("line 6", "spec.mode", "twice", "line 5")),

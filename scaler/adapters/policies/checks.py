@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+from forecaster.calendar import DemandCalendar
+from forecaster.errors import BadSeries
 from scaler.adapters.policies.documents import Document, FieldPath
 from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
@@ -17,6 +19,7 @@ def crosscheck(policy: ScalingPolicy, document: Document, methods: Collection[st
             *_method(policy, methods),
             *_preset(policy),
             *_thresholds(policy),
+            *_holidays(policy),
             *_crons(policy),
         )
     ]
@@ -73,6 +76,16 @@ def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
             text = f"found {threshold.signal}, preset {preset.name} has {known}"
             found.append((("spec", "reactive", "thresholds", index, "signal"), text))
     return found
+
+
+def _holidays(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    code = policy.spec.forecast.calendar.holidays
+    try:
+        DemandCalendar(holidays_of=code)
+    except BadSeries:
+        text = f"found {code}, need a country code of the holidays package, such as DE or DE-BY"
+        return [(("spec", "forecast", "calendar", "holidays"), text)]
+    return []
 
 
 def _crons(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
