@@ -53,7 +53,11 @@ def main() -> int:
         return 2
     names = asked.only or series_names(traces, disagg=asked.disagg)
     figures = {}
-    print(f"{'series':36s} " + " ".join(f"{lead:>7s}" for lead in LEADS) + "   coverage deviation in points at .9/.95/.99  seconds")
+    print(
+        f"{'series':36s} "
+        + " ".join(f"{lead:>7s}" for lead in LEADS)
+        + "   coverage deviation in points at .9/.95/.99  seconds"
+    )
     for name in names:
         began = time.monotonic()
         figures[name] = score(load(traces / f"{name}.csv.gz"), shift=asked.shift)
@@ -129,7 +133,11 @@ def _print_summary(figures: dict[str, dict[str, list]]) -> None:
     ratios = np.array([figure["ratio"] for figure in figures.values()])
     deviations = np.array([figure["deviation"] for figure in figures.values()])
     print(f"\n{len(figures)} series" + " " * 26 + " ".join(f"{lead:>7s}" for lead in LEADS))
-    for words, row in (("mean ratio", ratios.mean(axis=0)), ("median ratio", np.median(ratios, axis=0)), ("worst", ratios.max(axis=0))):
+    for words, row in (
+        ("mean ratio", ratios.mean(axis=0)),
+        ("median ratio", np.median(ratios, axis=0)),
+        ("worst", ratios.max(axis=0)),
+    ):
         print(f"{words:36s} " + " ".join(f"{value:7.3f}" for value in row))
     print(f"{'asked for (mean)':36s} " + " ".join(f"{goal:7.2f}" for goal in GOALS.values()))
     print("coverage deviation in points at .9/.95/.99: mean over series and leads, mean size, worst")
@@ -159,10 +167,14 @@ def _print_costs() -> int:
 
     began = time.perf_counter()
     n_values = sum(part.size for part in forecast_day_by_minute(panel, np.array([0.5, 0.8, 0.9, 0.95, 0.99])))
-    print(f"24 h x 1 min x 5 quantiles for {n_series} endpoints: {time.perf_counter() - began:.2f} s, {n_values:,} values")
+    print(
+        f"24 h x 1 min x 5 quantiles for {n_series} endpoints: {time.perf_counter() - began:.2f} s, {n_values:,} values"
+    )
     began = time.perf_counter()
     leads = np.arange(1, 4)
-    METHODS["persistence"].fit(panel, leads).quantiles(panel, np.array([panel.n_steps]), leads, np.array([0.5, 0.9, 0.99]))
+    METHODS["persistence"].fit(panel, leads).quantiles(
+        panel, np.array([panel.n_steps]), leads, np.array([0.5, 0.9, 0.99])
+    )
     print(f"lead-time refresh for {n_series} endpoints (persistence, 3 leads): {time.perf_counter() - began:.2f} s")
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
     return 0

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 
 from forecaster.calendar import IntArray
-from forecaster.calibration import TrackingRule, tracked_offsets
+from forecaster.calibration import Published, TrackingRule, on_lattice, tracked_offsets
 from forecaster.errors import ShortHistory, StoreError
 from forecaster.methods.base import Arrays, FittedMethod
 from forecaster.methods.registry import METHODS
@@ -40,6 +40,7 @@ MEMBERS_LIVE = timedelta(days=1)  # members are kept that long before they are f
 SHARE_UNSEEN = 7  # while what they have not seen is less than one part in seven of the history
 FIRST_HISTORY = timedelta(days=2)  # a member must have seen two days before its forecasts enter the ledger
 CHECKPOINTS = 5  # days of the past that are forecast when there is no ledger yet
+FEW_REQUESTS = 30.0
 MANY_LEADS = 40
 PATH_MINUTES = 15
 
@@ -84,11 +85,15 @@ class Auto:
         if isinstance(previous, FittedAuto) and np.array_equal(previous.ledger.steps_ahead, leads):
             ledger = previous.ledger_until(panel, panel.n_steps)
             if panel.end - previous.fitted_until < max(MEMBERS_LIVE, (panel.end - panel.start) / SHARE_UNSEEN):
-                return replace(previous, ledger=ledger, _longest=[])
+                return replace(previous, ledger=ledger, lattice=_lattice(panel), _longest=[])
         else:
             ledger = self._first_ledger(panel, leads)
         return FittedAuto(
-            method=self, members=self._fit_members(panel, leads), fitted_until=panel.end, ledger=ledger
+            method=self,
+            members=self._fit_members(panel, leads),
+            fitted_until=panel.end,
+            ledger=ledger,
+            lattice=_lattice(panel),
         )
 
     def restore(self, arrays: Arrays) -> "FittedAuto":
@@ -112,6 +117,7 @@ class Auto:
             members=members,
             fitted_until=fitted_until,
             ledger=ledger,
+            lattice=arrays["lattice"],
         )
 
     def _fit_members(self, panel: Panel, leads: IntArray) -> dict[str, FittedMethod]:
@@ -131,7 +137,11 @@ class Auto:
         for checkpoint in checkpoints:
             known = panel.until(checkpoint)
             fitted = FittedAuto(
-                method=self, members=self._fit_members(known, leads), fitted_until=known.end, ledger=ledger
+                method=self,
+                members=self._fit_members(known, leads),
+                fitted_until=known.end,
+                ledger=ledger,
+                lattice=_lattice(known),
             )
             ledger = fitted.ledger_until(panel, min(checkpoint + day, panel.n_steps))
         return ledger
@@ -145,6 +155,8 @@ class FittedAuto:
     members: dict[str, FittedMethod]
     fitted_until: datetime
     ledger: Ledger
+    lattice: FloatArray
+    """(n_series,): demand of one whole request per bin where demand is small and comes in whole requests, else NaN."""
     _longest: list[tuple[int, Ledger]] = field(default_factory=lambda: [], repr=False)
     """The longest ledger worked out so far, with the digest of the history behind it: saves work, changes nothing."""
 
@@ -156,11 +168,31 @@ class FittedAuto:
             "ledger.actual": self.ledger.actual,
             "pool": np.array(self.method.members),
             "members": np.array(list(self.members)),
+            "lattice": self.lattice,
             "fitted_until": np.array(self.fitted_until.timestamp()),
         }
         for name, member in self.members.items():
             stored |= {f"{name}.{key}": value for key, value in member.arrays().items()}
         return stored
+
+    def summary(self, step_seconds: float) -> dict[str, object]:
+        """By lead in seconds: the members' weights at the end of the ledger (mean over series) and how many outcomes stand
+        behind them."""
+        if len(self.ledger.made) == 0:
+            return {}
+        made = np.round(self.ledger.made / step_seconds).astype(np.int64)
+        ended = made[:, None] + self.ledger.steps_ahead + 1
+        losses = mean_pinball(self.ledger.actual, self.ledger.quantiles, POOL_LEVELS)
+        rule = self.method.weight_rule
+        sums = known_losses(losses, made, ended, made[-1:] + 1, rule.half_life_days * 86_400 / step_seconds)
+        now = method_weights(sums, rule).mean(axis=(0, 1))
+        return {
+            f"{k * step_seconds:g}s": {
+                "weights": {name: round(float(w), 4) for name, w in zip(self.method.members, now[i], strict=True)},
+                "n_outcomes": int(np.isfinite(self.ledger.actual[:, :, i]).sum()),
+            }
+            for i, k in enumerate(self.ledger.steps_ahead)
+        }
 
     def ledger_until(self, panel: Panel, n_steps: int) -> Ledger:
         """The ledger with the members' forecasts at every LEDGER_EVERY since its end, up to bin `n_steps` of the panel
@@ -230,7 +262,7 @@ class FittedAuto:
         calibrated = np.sort(np.maximum(root, 0.0) ** 2 * unit, axis=-1)
         if len(path) != len(steps_ahead):
             calibrated = _along(calibrated, path, steps_ahead)
-        return at_levels(calibrated, POOL_LEVELS, levels)
+        return on_lattice(at_levels(calibrated, POOL_LEVELS, levels), self.lattice)
 
     def _offsets(self, panel: Panel, ledger: Ledger, origins: IntArray) -> FloatArray:
         """Offsets on the root scale in force at each origin, (n_series, n_origins, n_ledger_leads, n_levels)."""
@@ -240,12 +272,17 @@ class FittedAuto:
             return np.zeros(n_asked)
         mixed = vincentised(ledger.quantiles, self._weights(panel, ledger, made))
         unit = _unit(panel, made)
-        published = np.sqrt(np.maximum(mixed, 0.0) / unit)
-        actual = np.sqrt(ledger.actual / unit[..., 0])
+        past = Published(
+            quantiles=np.sqrt(np.maximum(mixed, 0.0) / unit),
+            actual=np.sqrt(ledger.actual / unit[..., 0]),
+            unit=unit,
+            made=made,
+            ended=ended,
+            lattice=self.lattice,
+        )
         when = np.unique(np.concatenate([made, origins]))
-        return tracked_offsets(
-            published, actual, made, ended, POOL_LEVELS, self.method.tracking_rule, when
-        )[:, np.searchsorted(when, origins)]
+        offsets = tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when)
+        return offsets[:, np.searchsorted(when, origins)]
 
 
 def _empty_ledger(panel: Panel, leads: IntArray, n_members: int) -> Ledger:
@@ -262,6 +299,16 @@ def _bins(panel: Panel, ledger: Ledger) -> tuple[IntArray, IntArray]:
     """The ledger's origins as bins of this panel (may be negative), and the bin from which each outcome is known."""
     made = np.round((ledger.made - panel.start.timestamp()) / panel.step_seconds).astype(np.int64)
     return made, made[:, None] + ledger.steps_ahead + 1
+
+
+def _lattice(panel: Panel) -> FloatArray:
+    """Series of few whole requests per bin: rounding matters there, and beyond FEW_REQUESTS it does not."""
+    one = 1.0 / panel.step_seconds
+    counts = panel.values / one
+    seen = np.isfinite(counts)
+    whole = (np.abs(np.where(seen, counts - np.rint(counts), 0.0)) < 1e-6).all(axis=1)
+    few = np.where(seen, counts, 0.0).sum(axis=1) < FEW_REQUESTS * np.maximum(seen.sum(axis=1), 1)
+    return np.where(whole & few & seen.any(axis=1), one, np.nan)
 
 
 def _digest(panel: Panel, until: float) -> int:
@@ -313,4 +360,3 @@ def at_levels(values: FloatArray, own: FloatArray, asked: FloatArray) -> FloatAr
     share = (at - score[right - 1]) / (score[right] - score[right - 1])
     mixed = values[..., right - 1] * (1.0 - share) + values[..., right] * share
     return np.asarray(np.maximum.accumulate(np.maximum(mixed, 0.0), axis=-1))
-

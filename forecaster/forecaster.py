@@ -8,6 +8,7 @@
 `forecast` takes milliseconds and is given the newest history each time. models are kept by forecaster.store.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -43,6 +44,7 @@ class FittedModel:
     step: timedelta
     fitted_until: datetime
     calendar: DemandCalendar
+    data_digest: str
     learnt: FittedMethod
 
 
@@ -80,6 +82,7 @@ class Forecaster:
             step=series.step,
             fitted_until=series.end,
             calendar=self.calendar,
+            data_digest=_digest(series),
             learnt=learnt or METHODS[FALLBACK].fit(panel, _steps_learnt(panel)),
         )
 
@@ -122,6 +125,12 @@ class Forecaster:
             method=method,
             fell_back_from=fell_back_from,
         )
+
+
+def _digest(series: DemandSeries) -> str:
+    """SHA-256 of what was learnt from: the same history gives the same digest."""
+    head = f"{series.unit.value} {series.start.isoformat()} {series.step_seconds} ".encode()
+    return hashlib.sha256(head + series.values.tobytes()).hexdigest()
 
 
 def _panel(key: str, series: DemandSeries, calendar: DemandCalendar) -> Panel:

@@ -31,7 +31,9 @@ class WeightRule:
     prior_forecasts: float = 6.0
 
 
-def known_losses(losses: FloatArray, made: IntArray, ended: IntArray, origins: IntArray, half_life: float) -> FloatArray:
+def known_losses(
+    losses: FloatArray, made: IntArray, ended: IntArray, origins: IntArray, half_life: float
+) -> FloatArray:
     """Discounted mean loss of each method from what was known at each origin.
 
     `losses` (n_series, n_past, n_leads, n_methods), NaN where the outcome was not seen; `made` (n_past,) the bins at which
@@ -85,7 +87,9 @@ def vincentised(quantiles: FloatArray, weights: FloatArray, trim: float = TRIM) 
     weight = weight / np.where(total > 0, total, 1.0)
     order = np.argsort(np.where(usable[..., None], quantiles, np.inf), axis=-2)
     ordered = np.take_along_axis(quantiles, order, axis=-2)
-    reached = np.cumsum(np.take_along_axis(np.broadcast_to(weight[..., None], quantiles.shape), order, axis=-2), axis=-2)
+    reached = np.cumsum(
+        np.take_along_axis(np.broadcast_to(weight[..., None], quantiles.shape), order, axis=-2), axis=-2
+    )
     last = quantiles.shape[-2] - 1
     low = np.minimum((reached < trim - 1e-12).sum(axis=-2, keepdims=True), last)
     high = np.minimum((reached < 1.0 - trim - 1e-12).sum(axis=-2, keepdims=True), last)

@@ -43,9 +43,7 @@ class Analogues:
     name: str
     base: Base
 
-    def fit(
-        self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None
-    ) -> "FittedAnalogues":
+    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> "FittedAnalogues":
         """Learn from all series together. Raises ShortHistory with fewer than MIN_ROWS situations seen to their end."""
         forests = {}
         for bucket, leads in buckets(panel, steps_ahead):
@@ -135,7 +133,7 @@ def training_rows(
     rooted = np.sqrt(outcome / known.scale[..., None])
     rooted = rooted - base_on_root(known, base)
     seen = np.isfinite(rooted)
-    return known.features[seen], rooted[seen]
+    return np.ascontiguousarray(known.features[seen]), rooted[seen]
 
 
 def base_on_root(known: Known, base: Base) -> FloatArray:

@@ -20,7 +20,7 @@ from forecaster.series import FloatArray
 
 LEVELS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.99)
 MAX_ROWS = 30_000
-MIN_ROWS = 400
+MIN_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class GlobalResidual:
 
     name: str = "global_residual"
 
-    def fit(
-        self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None
-    ) -> "FittedGlobalResidual":
+    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> "FittedGlobalResidual":
         """Learn from all series together. Raises ShortHistory with fewer than MIN_ROWS rows."""
         features, target = training_rows(panel, steps_ahead, base=Base.LAST, max_rows=MAX_ROWS)
         if len(target) < MIN_ROWS:

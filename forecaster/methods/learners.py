@@ -29,26 +29,27 @@ class ForestOfAnalogues:
 
     features: FloatMatrix
     target: FloatArray
-    n_trees: int = 60
+    n_trees: int = 50
     min_rows_in_leaf: int = 10
     max_features: float = 0.5
 
     @cached_property
-    def _model(self) -> Any:
-        from sklearn.ensemble import ExtraTreesRegressor
+    def _trees(self) -> list[Any]:
+        # Single trees, as an ensemble object spends more time on checking and dispatching than such trees take to grow.
+        from sklearn.tree import ExtraTreeRegressor
 
-        model = ExtraTreesRegressor(
-            n_estimators=self.n_trees,
-            min_samples_leaf=min(self.min_rows_in_leaf, max(len(self.target) // 4, 1)),
-            max_features=self.max_features,
-            random_state=0,
-            n_jobs=1,
-        )
-        return model.fit(self.features, self.target)
+        rows_in_leaf = min(self.min_rows_in_leaf, max(len(self.target) // 4, 1))
+        return [
+            ExtraTreeRegressor(min_samples_leaf=rows_in_leaf, max_features=self.max_features, random_state=seed)
+            .fit(self.features, self.target, check_input=False)
+            .tree_
+            for seed in range(self.n_trees)
+        ]
 
     @cached_property
     def _leaves(self) -> NDArray[np.int64]:
-        return np.ascontiguousarray(self._model.apply(self.features).T)
+        """The leaf of each row in each tree, (n_trees, n_rows)."""
+        return np.stack([tree.apply(self.features) for tree in self._trees])
 
     @cached_property
     def _order(self) -> NDArray[np.int64]:
@@ -56,6 +57,7 @@ class ForestOfAnalogues:
 
     def quantiles(self, features: FloatMatrix, levels: FloatArray) -> FloatArray:
         """Quantiles of the target for each row of `features`, shape (n_rows, n_levels)."""
+        features = np.ascontiguousarray(features, dtype=np.float32)
         parts = [
             self._quantiles(features[first : first + ROWS_AT_ONCE], levels)
             for first in range(0, len(features), ROWS_AT_ONCE)
@@ -63,7 +65,7 @@ class ForestOfAnalogues:
         return np.concatenate(parts) if parts else np.empty((0, len(levels)))
 
     def _quantiles(self, features: FloatMatrix, levels: FloatArray) -> FloatArray:
-        here = self._model.apply(features).T
+        here = np.stack([tree.apply(features) for tree in self._trees])
         weights = np.zeros((len(features), len(self.target)))
         for leaves_there, leaves_here in zip(self._leaves, here, strict=True):
             sizes = np.bincount(leaves_there)

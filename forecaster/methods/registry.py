@@ -31,4 +31,3 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 SIMPLE = ("persistence", "seasonal_naive_day", "seasonal_naive_week", "moving_mean")
-

@@ -1,0 +1,208 @@
+"""Fitted models as artefacts: plain JSON and arrays under any fsspec URL, never pickle.
+
+    <url>/<namespace>/<endpoint>/card.json               the newest model: what it is, how good it was, which arrays
+    <url>/<namespace>/<endpoint>/card-<version>.json     each version kept
+    <url>/<namespace>/<endpoint>/arrays-<version>.npz    what it learnt
+
+Arrays are written first and card.json last, each under a temporary name and then renamed, so that a reader finds the old
+model or the new one. A version is named by the end of the history it learnt from and a digest of that history.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+from zipfile import BadZipFile
+
+import fsspec
+import numpy as np
+
+from forecaster.auto import FittedAuto
+from forecaster.calendar import DemandCalendar, PlannedEvent
+from forecaster.catalogue import method_named
+from forecaster.errors import BadSeries, StoreError, UnknownMethod
+from forecaster.forecaster import FittedModel
+from forecaster.series import DemandUnit
+
+SCHEMA_VERSION = 1
+KEEP_VERSIONS = 3
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+Card = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelStore:
+    """Models under `url`: a folder, or a bucket such as s3://bucket/models (with the fsspec plug-in for it)."""
+
+    url: str
+    keep_versions: int = KEEP_VERSIONS
+
+    def save(self, model: FittedModel, scores: Mapping[str, object] | None = None) -> Card:
+        """Write the model as the newest of its endpoint, prune older ones, and return its card.
+
+        Raises StoreError if it cannot be written.
+        """
+        folder, fs = self._folder(model.key)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **model.learnt.arrays())  # type: ignore[arg-type]
+        blob = buffer.getvalue()
+        card = _card_of(model, blob, scores)
+        text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False).encode()
+        try:
+            fs.makedirs(folder, exist_ok=True)
+            _write(fs, f"{folder}/{card['arrays']}", blob)
+            _write(fs, f"{folder}/card-{card['version']}.json", text)
+            _write(fs, f"{folder}/card.json", text)
+        except OSError as error:
+            raise StoreError(f"store {self.url}: could not write the model of {model.key}: {error}") from error
+        self.prune(model.key)
+        return card
+
+    def card(self, key: str) -> Card:
+        """The card of the newest model. Raises StoreError if there is none or its schema is unknown."""
+        folder, fs = self._folder(key)
+        return self._read_card(fs, f"{folder}/card.json", key)
+
+    def load(self, key: str) -> FittedModel:
+        """The newest model, ready to forecast. Raises StoreError if it is absent, damaged or of an unknown schema."""
+        folder, fs = self._folder(key)
+        card = self._read_card(fs, f"{folder}/card.json", key)
+        try:
+            blob = fs.cat_file(f"{folder}/{card['arrays']}")
+        except OSError as error:
+            raise StoreError(f"store {self.url}: arrays {card['arrays']} of {key} cannot be read: {error}") from error
+        if hashlib.sha256(blob).hexdigest() != card["arrays_sha256"]:
+            raise StoreError(f"store {self.url}: arrays of {key} are not those that its card names; fit it again")
+        try:
+            with np.load(io.BytesIO(blob), allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            return _model_of(card, arrays)
+        except (ValueError, BadZipFile, KeyError, UnknownMethod) as error:
+            raise StoreError(f"store {self.url}: the model of {key} is damaged ({error}); fit it again") from error
+
+    def keys(self) -> list[str]:
+        """The endpoints that have a model, sorted: `namespace/endpoint`."""
+        fs, root = self._root()
+        found = fs.glob(f"{root}/*/*/card.json")
+        return sorted("/".join(str(path).split("/")[-3:-1]) for path in found)
+
+    def versions(self, key: str) -> list[str]:
+        """The versions kept, oldest first."""
+        folder, fs = self._folder(key)
+        names = [str(path).rsplit("/", 1)[-1] for path in fs.glob(f"{folder}/card-*.json")]
+        return sorted(name.removeprefix("card-").removesuffix(".json") for name in names)
+
+    def prune(self, key: str, keep: int | None = None) -> list[str]:
+        """Remove all but the newest `keep` versions (at least one); returns those removed."""
+        folder, fs = self._folder(key)
+        keep = max(self.keep_versions if keep is None else keep, 1)
+        newest = str(self.card(key)["version"])
+        others = [name for name in self.versions(key) if name != newest]
+        removed = others[: max(len(others) - (keep - 1), 0)]
+        for name in removed:
+            fs.rm_file(f"{folder}/card-{name}.json")
+            if fs.exists(f"{folder}/arrays-{name}.npz"):
+                fs.rm_file(f"{folder}/arrays-{name}.npz")
+        return removed
+
+    def _root(self) -> tuple[Any, str]:
+        fs, root = fsspec.core.url_to_fs(self.url)
+        return fs, str(root).rstrip("/")
+
+    def _folder(self, key: str) -> tuple[str, Any]:
+        parts = key.split("/")
+        if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
+            raise StoreError(f"store: the key {key!r} is not namespace/endpoint in letters, digits, '.', '_' and '-'")
+        fs, root = self._root()
+        return f"{root}/{key}", fs
+
+    def _read_card(self, fs: Any, path: str, key: str) -> Card:
+        try:
+            card = json.loads(fs.cat_file(path))
+        except FileNotFoundError as error:
+            raise StoreError(f"store {self.url}: no model of {key}; fit it first") from error
+        except (OSError, ValueError) as error:
+            raise StoreError(f"store {self.url}: the card of {key} cannot be read: {error}") from error
+        found = card.get("schema_version") if isinstance(card, dict) else None
+        if found != SCHEMA_VERSION:
+            raise StoreError(f"store {self.url}: {key} has schema version {found!r}, this code reads {SCHEMA_VERSION}")
+        return dict(card)
+
+
+def _card_of(model: FittedModel, blob: bytes, scores: Mapping[str, object] | None) -> Card:
+    name = f"{model.fitted_until:%Y%m%dT%H%M%SZ}-{model.data_digest[:8]}"
+    learnt = model.learnt
+    known = learnt.summary(model.step.total_seconds()) if isinstance(learnt, FittedAuto) else {}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "version": name,
+        "key": model.key,
+        "method": model.method,
+        "fell_back_from": model.fell_back_from,
+        "unit": model.unit.value,
+        "step_seconds": model.step.total_seconds(),
+        "fitted_until": model.fitted_until.isoformat(),
+        "calendar": {
+            "timezone": model.calendar.timezone,
+            "holidays_of": model.calendar.holidays_of,
+            "events": [
+                {"name": e.name, "start": e.start.isoformat(), "end": e.end.isoformat(), "factor": e.factor}
+                for e in model.calendar.events
+            ],
+        },
+        "data_digest": model.data_digest,
+        "code_version": code_version(),
+        "leads": known,
+        "scores": dict(scores or {}),
+        "arrays": f"arrays-{name}.npz",
+        "arrays_sha256": hashlib.sha256(blob).hexdigest(),
+    }
+
+
+def _model_of(card: Card, arrays: dict[str, Any]) -> FittedModel:
+    stored = card["calendar"]
+    try:
+        events = tuple(
+            PlannedEvent(
+                name=event["name"],
+                start=datetime.fromisoformat(event["start"]),
+                end=datetime.fromisoformat(event["end"]),
+                factor=event["factor"],
+            )
+            for event in stored["events"]
+        )
+        calendar = DemandCalendar(timezone=stored["timezone"], holidays_of=stored["holidays_of"], events=events)
+    except BadSeries as error:
+        raise StoreError(f"store: the calendar of {card['key']} is not valid: {error}") from error
+    return FittedModel(
+        key=card["key"],
+        method=card["method"],
+        fell_back_from=card["fell_back_from"],
+        unit=DemandUnit(card["unit"]),
+        step=timedelta(seconds=card["step_seconds"]),
+        fitted_until=datetime.fromisoformat(card["fitted_until"]),
+        calendar=calendar,
+        data_digest=card["data_digest"],
+        learnt=method_named(card["method"]).restore(arrays),
+    )
+
+
+def code_version() -> str:
+    """The version of the installed package, "unknown" where it runs from a bare tree."""
+    try:
+        return version("headstart")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _write(fs: Any, path: str, content: bytes) -> None:
+    """Readers see the old file or the whole new one: a bucket's put is atomic as it is, a folder needs the rename."""
+    temporary = f"{path}.writing"
+    fs.pipe_file(temporary, content)
+    fs.mv(temporary, path)
