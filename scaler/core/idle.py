@@ -192,7 +192,7 @@ def advise(law: ArrivalLaw, ledger: FloatArray, terms: FloatArray, now: float, s
     else:
         close_pre_warm(ledger, now)
     settled = unless_law(law, ledger, terms, now, stands)
-    wanted = settled == YES or (settled == ASK and wanted_by_law(law, terms, now, stands))
+    wanted = bool(settled == YES or (settled == ASK and wanted_by_law(law, terms, now, stands)))
     if stands:
         if not wanted:
             close_pre_warm(ledger, now)
