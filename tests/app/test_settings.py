@@ -53,7 +53,7 @@ def test_a_value_that_cannot_be_used_names_flag_value_and_what_is_allowed(
 
 def test_a_bad_variable_is_named_as_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSTART_KEEP", "for ever")
-    with pytest.raises(SettingsError, match="^HEADSTART_KEEP: found 'for ever'"):
+    with pytest.raises(SettingsError, match=r"^HEADSTART_KEEP: found 'for ever'"):
         load_settings()
 
 

@@ -1,0 +1,267 @@
+"""The service on a world that is set by hand: what it holds, says and counts when parts of it fail."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import requests
+import structlog
+
+from scaler.adapters.store.store import SqlStore
+from scaler.app.bootstrap import Outside, assemble
+from scaler.app.http import HttpServer, build_app, listen
+from scaler.app.service import Service
+from scaler.app.settings import load_settings
+from scaler.domain.decision import ActuationOutcome
+from scaler.domain.endpoint import EndpointId
+from scaler.errors import ClusterUnavailable, PolicyError, SourceUnavailable
+from tests.app.fakes import TURN, FakeClock, FakePolicies, FakeSource, FakeTarget, PlainAdvisor, a_policy
+
+CHAT = EndpointId("prod", "chat")
+
+
+class Client:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self._url + path, timeout=10)
+
+
+class World:
+    """A service with its outside in reach."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock, self.source, self.target = FakeClock(), FakeSource(), FakeTarget()
+        self.policies = FakePolicies([a_policy()])
+        outside = Outside(clock=self.clock, policies=self.policies, source=self.source, target=self.target)
+        settings = load_settings(store=f"sqlite:///{folder}/store.db")
+        self.service: Service = assemble(settings, outside, SqlStore.open(settings.store), PlainAdvisor)
+        listener = listen("127.0.0.1", 0)
+        self.client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        self.server = HttpServer(build_app(self.service), listener)
+        self.server.start()
+
+    def turn(self) -> dict[str, object]:
+        """One turn later: the row that was recorded."""
+        self.service.turn()
+        self.clock.move(TURN)
+        return dict(self.service.store.last_rows(CHAT, 1)[0])
+
+    def metric(self, line_start: str) -> float:
+        page = self.client.get("/metrics").text
+        return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(line_start))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    structlog.configure(processors=[structlog.processors.JSONRenderer()])
+    made = World(tmp_path)
+    yield made
+    made.server.stop()
+    made.service.stop()
+
+
+# When things fail
+
+
+@pytest.mark.parametrize(
+    ("fail", "why"),
+    [
+        (lambda source: setattr(source, "error", SourceUnavailable("metrics: no answer in 5 s")), "no answer in 5 s"),
+        (lambda source: setattr(source, "silent", True), ""),
+    ],
+    ids=["the source is down", "the source answers nothing"],
+)
+def test_without_metrics_replicas_are_held_and_it_says_why_and_goes_on(world: World, fail: object, why: str) -> None:
+    world.source.demand = 8.0
+    before = world.turn()["final"]
+    assert callable(fail)
+    fail(world.source)
+    world.clock.move(timedelta(minutes=5))
+    held = world.turn()
+    assert held["final"] == before == world.target.replicas[CHAT]
+    assert held["plan"] is None
+    assert why in json.dumps(held["verdicts"])
+    assert world.metric('headstart_holds_total{name="chat",namespace="prod",reason="StaleMetrics"}') == 1
+    assert world.target.announced[-1].held_for_lack_of_knowledge()
+
+    world.source.error, world.source.silent, world.source.demand = None, False, 12.0
+    recovered = world.turn()
+    assert recovered["plan"] is not None
+    assert world.target.replicas[CHAT] > 4
+
+
+def test_a_silent_cluster_is_held_and_counted(world: World) -> None:
+    world.turn()
+    world.target.error = ClusterUnavailable("cluster: connection refused")
+    row = world.turn()
+    assert row["plan"] is None
+    assert row["outcome"] == "failed"
+    assert world.metric('headstart_errors_total{stage="cluster"}') == 1
+    world.target.error = None
+    assert world.turn()["outcome"] != "failed"
+
+
+def test_a_conflict_is_an_outcome_and_the_next_turn_orders_again(world: World) -> None:
+    world.source.demand = 12.0
+    world.target.refuse = ActuationOutcome.CONFLICT
+    assert world.turn()["outcome"] == "conflict"
+    assert world.target.orders == []
+    world.target.refuse = None
+    assert world.turn()["outcome"] == "ordered"
+    assert len(world.target.orders) == 1
+
+
+def test_policies_that_cannot_be_read_order_nothing_and_are_named(world: World) -> None:
+    world.turn()
+    world.policies.error = PolicyError("policies: no such folder")
+    world.service.turn()
+    assert world.client.get("/api/v1/status").json()["problems"] == {"policies": "policies: no such folder"}
+    assert [row["name"] for row in world.client.get("/api/v1/endpoints").json()] == ["chat"]
+
+
+def test_a_policy_that_is_gone_takes_its_endpoint_and_its_gauges_along(world: World) -> None:
+    world.turn()
+    world.policies.policies = [a_policy("other")]
+    world.service.turn()
+    assert [row["name"] for row in world.client.get("/api/v1/endpoints").json()] == ["other"]
+    assert 'headstart_replicas{name="chat"' not in world.client.get("/metrics").text
+
+
+# What HTTP says
+
+
+def test_endpoints_have_what_the_contract_names(world: World) -> None:
+    world.turn()
+    (row,) = world.client.get("/api/v1/endpoints").json()
+    contract = {"namespace": "prod", "name": "chat", "mode": "Enforce", "ready": 2, "starting": 0, "desired": 2}
+    assert {key: row[key] for key in contract} == contract
+    assert row["demand"] == pytest.approx(4.0)
+
+
+def test_decisions_are_the_recorded_rows_newest_first(world: World) -> None:
+    world.turn()
+    last = world.turn()
+    rows = world.client.get("/api/v1/endpoints/prod/chat/decisions").json()
+    assert len(rows) == 2
+    assert rows[0] == last
+    assert len(world.client.get("/api/v1/endpoints/prod/chat/decisions?limit=1").json()) == 1
+
+
+def test_an_unknown_endpoint_is_a_404_that_says_so(world: World) -> None:
+    world.turn()
+    answer = world.client.get("/api/v1/endpoints/prod/nobody/decisions")
+    assert answer.status_code == 404
+    assert "no endpoint prod/nobody" in answer.json()["error"]
+
+
+def test_ready_means_policies_store_and_a_first_turn(world: World) -> None:
+    assert world.client.get("/readyz").status_code == 503
+    assert world.client.get("/healthz").status_code == 200
+    world.turn()
+    assert world.client.get("/readyz").text == "ok"
+
+
+def test_the_page_needs_nothing_from_other_hosts(world: World) -> None:
+    page = world.client.get("/").text
+    assert "https://" not in page
+    for path in ("/static/page.js", "/static/page.css", "/static/plotly.min.js"):
+        assert world.client.get(path).status_code == 200
+    assert world.client.get("/static/../settings.py").status_code == 404
+
+
+def test_the_timeline_has_history_forecast_and_turns(world: World) -> None:
+    world.service.forecast()
+    world.turn()
+    line = world.client.get("/api/v1/endpoints/prod/chat/timeline").json()
+    assert line["points"]["demand"][-1] == pytest.approx(4.0)
+    assert len(line["points"]["at"]) > 60
+    assert line["forecast"]["levels"] == [0.1, 0.5, 0.9, 0.99]
+    assert len(line["forecast"]["values"][0]) == len(line["forecast"]["at"])
+
+
+def test_every_metric_is_documented_and_every_documented_one_exists(world: World) -> None:
+    listed = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    documented = {line.split("`")[1] for line in listed.splitlines() if line.startswith("| `headstart_")}
+    assert documented == set(world.service.telemetry.names())
+
+
+# When things run
+
+
+def test_a_refit_comes_at_once_then_within_its_period_and_then_each_period(world: World) -> None:
+    def refits() -> float:
+        return world.metric("headstart_refit_duration_seconds_count")
+
+    world.service.refit_due()
+    assert refits() == 1
+    world.service.refit_due()
+    assert refits() == 1
+    world.clock.move(timedelta(hours=1))
+    world.service.refit_due()
+    assert refits() == 2
+    world.clock.move(timedelta(minutes=59))
+    world.service.refit_due()
+    assert refits() == 2
+    world.clock.move(timedelta(minutes=1))
+    world.service.refit_due()
+    assert refits() == 3
+
+
+def test_a_refit_that_failed_is_tried_again_soon(world: World) -> None:
+    world.source.error = SourceUnavailable("metrics: no answer")
+    world.service.refit_due()
+    assert world.metric('headstart_errors_total{stage="refit"}') == 1
+    world.source.error = None
+    world.clock.move(timedelta(minutes=2))
+    world.service.refit_due()
+    assert world.metric("headstart_refit_duration_seconds_count") == 2
+
+
+def test_a_job_that_fails_is_counted_and_comes_again(world: World) -> None:
+    done = threading.Event()
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("a bug")
+        done.set()
+
+    from scaler.adapters.clock import SystemClock
+
+    world.service.jobs.every(0.05, "turn", work, SystemClock().now())
+    world.service.jobs.start()
+    assert done.wait(timeout=10)
+    world.service.jobs.stop()
+    assert world.metric('headstart_errors_total{stage="turn"}') == 1
+
+
+def test_a_stop_finishes_the_turn_and_abandons_what_may_be(world: World) -> None:
+    from scaler.adapters.clock import SystemClock
+
+    started, release, finished = threading.Event(), threading.Event(), threading.Event()
+    for_ever = threading.Event()
+
+    def turn() -> None:
+        started.set()
+        release.wait(timeout=10)
+        finished.set()
+
+    jobs = world.service.jobs
+    jobs.every(60, "turn", turn, SystemClock().now())
+    jobs.every(60, "refit", lambda: _wait(for_ever), SystemClock().now(), may_be_abandoned=True)
+    jobs.start()
+    assert started.wait(timeout=10)
+    threading.Timer(0.2, release.set).start()
+    jobs.stop()
+    assert finished.is_set()
+    for_ever.set()
+
+
+def _wait(event: threading.Event) -> None:
+    event.wait(timeout=60)
