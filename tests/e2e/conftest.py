@@ -24,8 +24,8 @@ def rehearse(
     made: list[Rehearsal] = []
 
     def make(*, begin: timedelta, scale: float, startup: timedelta, seed: int = 7) -> Rehearsal:
-        for node in ("gpu-a", "gpu-b"):
-            kubelet.register_node(node, gpus=8)
+        for letter in "ab":
+            kubelet.register_node(f"{namespace}-{letter}", gpus=8)
         made.append(
             Rehearsal(
                 folder=tmp_path,

@@ -112,7 +112,7 @@ def test_whatever_the_api_server_does_no_order_is_lost_or_doubled(
     assert {200, 409, 429, 500, 0} <= answered, "each fault has struck an order"
     assert generation(rehearsal) - 1 == len(written), "each order that was written was written once"
     assert rehearsal.desired() * PER_REPLICA >= 20.0, "and none is missing in the end"
-    assert rehearsal.ready() == rehearsal.desired()
+    wait_until(lambda: rehearsal.ready() == rehearsal.desired(), timeout_seconds=20, what="what was ordered is ready")
 
 
 def newest(rehearsal: Rehearsal) -> dict:

@@ -41,9 +41,10 @@ class FakeKubelet:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread and takes the nodes away."""
+        """Ends the thread and takes the nodes away, with what ran on them."""
         self._stop.set()
         self._thread.join(timeout=20)
+        self._quietly(self._end_pods)
         for name in self._nodes:
             self._quietly(lambda name=name: self._api.delete(f"/api/v1/nodes/{name}"))
 
@@ -64,6 +65,12 @@ class FakeKubelet:
         for pod in self._api.get("/api/v1/pods")["items"]:
             if pod["spec"].get("nodeName") in self._nodes:
                 self._quietly(lambda pod=pod: self._play(pod))
+
+    def _end_pods(self) -> None:
+        for pod in self._api.get("/api/v1/pods")["items"]:
+            if pod["spec"].get("nodeName") in self._nodes:
+                path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+                self._quietly(lambda path=path: self._api.delete(path, {"gracePeriodSeconds": 0}))
 
     def _play(self, pod: dict[str, Any]) -> None:
         meta, now = pod["metadata"], time.monotonic()

@@ -108,7 +108,7 @@ class ServerProcess:
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def log_tail(self, lines: int = 25) -> str:
+    def log_tail(self, lines: int = 15) -> str:
         if not self.log.exists():
             return "(no log)"
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(line[:400] for line in self.log.read_text(errors="replace").splitlines()[-lines:])
