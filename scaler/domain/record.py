@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.snapshot import PastTurn, Snapshot
 
@@ -32,7 +34,7 @@ class DecisionRecord:
         )
 
     def as_row(self) -> dict[str, Any]:
-        """The record as plain JSON values: times ISO 8601, NaN as null. The policy stands in by its digest."""
+        """The record as plain JSON values: times ISO 8601, NaN and infinity null. The policy stands in by its digest."""
         snap, decision = self.snapshot, self.decision
         return {
             "schema_version": self.schema_version,
@@ -72,8 +74,10 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float):
-        return None if math.isnan(value) else value
+        return value if math.isfinite(value) else None
     if hasattr(value, "total_seconds"):
         return value.total_seconds()
     return value

@@ -39,7 +39,7 @@ function traces(line) {
     for (let i = 0; i < n - 1; i++) {
       all.push({ x: when, y: values[i], line: { width: 0 }, hoverinfo: "skip", showlegend: false, mode: "lines" });
       all.push({ x: when, y: values[i + 1], line: { width: 0 }, fill: "tonexty", mode: "lines", hoverinfo: "skip",
-        fillcolor: rgba(accent, i === 0 || i === n - 2 ? 0.14 : 0.26), name: "forecast q10–q99", showlegend: i === 0 });
+        fillcolor: rgba(accent, i === 0 || i === n - 2 ? 0.14 : 0.26), name: "forecast", showlegend: i === 0 });
     }
     const middle = line.forecast.levels.indexOf(0.5);
     if (middle >= 0) all.push({ x: when, y: values[middle], mode: "lines", name: issued, line: { color: accent, width: 1.2, dash: "dot" }, showlegend: false });
@@ -48,7 +48,7 @@ function traces(line) {
   if (line.per_replica) all.push({ x: at, y: points.ready.map((n) => (n === null ? null : n * line.per_replica)), mode: "lines",
     name: "ready capacity", line: { color: good, width: 1.6, shape: "hv" } });
   const lower = { xaxis: "x", yaxis: "y2", mode: "lines" };
-  all.push({ ...lower, x: at, y: points.ready, stackgroup: "replicas", name: "ready", line: { color: good, width: 0, shape: "hv" }, fillcolor: rgba(good, 0.5) });
+  all.push({ ...lower, x: at, y: points.ready, stackgroup: "replicas", name: "ready", showlegend: false, line: { color: good, width: 0, shape: "hv" }, fillcolor: rgba(good, 0.5) });
   all.push({ ...lower, x: at, y: points.starting, stackgroup: "replicas", name: "starting", line: { color: warn, width: 0, shape: "hv" }, fillcolor: rgba(warn, 0.75) });
   if (points.reactive.some((n) => n !== null)) all.push({ ...lower, x: at, y: points.reactive, name: "reactive alone", line: { color: soft, width: 1, dash: "dot", shape: "hv" } });
   return all;
@@ -59,16 +59,17 @@ function layout(line, now) {
   const end = new Date(now), first = new Date(end - 12 * 3600e3), last = new Date(+end + 12 * 3600e3);
   const busiest = Math.max(...line.points.demand.slice(-720).filter((value) => value !== null), 1e-9);
   const likely = line.forecast ? Math.max(...line.forecast.values[Math.max(line.forecast.values.length - 2, 0)].slice(0, 72), busiest) : busiest;
+  const tallest = Math.max(...line.points.ready.slice(-720).map((n, i) => (n || 0) + (line.points.starting.slice(-720)[i] || 0)), ...line.points.reactive.slice(-720), 1);
   const most = Math.max(...line.points.ready.slice(-720), 1) * (line.per_replica || 0);
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: soft, family: "system-ui, sans-serif", size: 11 },
-    margin: { l: 44, r: 8, t: 6, b: 26 }, hovermode: "x unified", uirevision: "keep",
+    margin: { l: 44, r: 8, t: 30, b: 26 }, hovermode: "x unified", uirevision: "keep",
     hoverlabel: { bgcolor: style("--card"), font: { color: style("--ink") } },
-    legend: { orientation: "h", y: 1.12, x: 0, font: { size: 11 } },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 }, traceorder: "normal", itemwidth: 30 },
     xaxis: { ...axis, range: [utc(first.toISOString()), utc(last.toISOString())], anchor: "y2", type: "date" },
     yaxis: { ...axis, domain: [0.4, 1], rangemode: "tozero", range: [0, 1.15 * Math.max(likely, Math.min(most, 2.5 * likely))],
       title: { text: line.unit === "concurrency" ? "in flight" : `${line.unit || "demand"} / s`, font: { size: 11 } } },
-    yaxis2: { ...axis, domain: [0, 0.3], rangemode: "tozero", title: { text: "replicas", font: { size: 11 } }, tickformat: "d", nticks: 4 },
+    yaxis2: { ...axis, domain: [0, 0.3], rangemode: "tozero", title: { text: "replicas", font: { size: 11 } }, tickformat: "d", tick0: 0, dtick: Math.max(1, Math.ceil(tallest / 3)) },
     shapes: [{ type: "line", x0: utc(now), x1: utc(now), yref: "paper", y0: 0, y1: 1, line: { color: style("--accent"), width: 1 } }],
   };
 }
@@ -114,7 +115,8 @@ function figures(endpoints, status) {
 
 function tabs(endpoints) {
   const keys = endpoints.map((endpoint) => `${endpoint.namespace}/${endpoint.name}`);
-  if (!keys.includes(chosen)) chosen = keys[0] || null;
+  const busiest = [...endpoints].sort((a, b) => (b.ready || 0) - (a.ready || 0))[0];
+  if (!keys.includes(chosen)) chosen = busiest ? `${busiest.namespace}/${busiest.name}` : null;
   const html = keys.map((key) => `<button type="button" role="tab" aria-selected="${key === chosen}" data-key="${text(key)}">${text(key)}</button>`).join("");
   if (byId("tabs").innerHTML === html) return;
   byId("tabs").innerHTML = html;
@@ -153,8 +155,9 @@ async function beat() {
   byId("health").className = `pill ${problems.length ? "warn" : status.last_turn === null ? "" : "good"}`;
   figures(endpoints, status);
   tabs(endpoints);
-  for (const endpoint of endpoints) {
-    const node = card(endpoint), plot = node.querySelector(".plot");
+  const cards = endpoints.map(card);  // all first: a plot takes the width its card has when it is drawn
+  for (const [i, endpoint] of endpoints.entries()) {
+    const plot = cards[i].querySelector(".plot");
     const line = await get(`/api/v1/endpoints/${endpoint.namespace}/${endpoint.name}/timeline`);
     Plotly.react(plot, traces(line), layout(line, status.now), { displayModeBar: false, responsive: true });
   }
