@@ -201,6 +201,11 @@ def test_the_schema_names_fields_as_documents_do_and_refuses_others() -> None:
     )
 
 
+def test_the_schema_documents_the_fields() -> None:
+    target = policy_schema()["$defs"]["Target"]["properties"]
+    assert target["costPerReplicaHour"]["description"] == "Any currency; only ratios matter."
+
+
 def test_a_config_map_a_list_and_plain_documents_hold_policies(tmp_path: Path) -> None:
     a_file(
         tmp_path,

@@ -85,6 +85,7 @@ class PrometheusClient:
             times = {"start": f"{first:.3f}", "end": f"{last + step / 4:.3f}", "step": f"{step:.3f}"}
             found = self._ask(
                 query,
+                patience,
                 # times go as parameters: the library would round them to whole seconds
                 lambda times=times: self._connect.custom_query_range(  # type: ignore[misc]
                     query,
@@ -104,6 +105,7 @@ class PrometheusClient:
         patience = self._connection.timeout_seconds
         return self._ask(
             query,
+            patience,
             lambda: self._connect.custom_query(
                 query,
                 params={**_WHOLE_ANSWERS_ONLY, "time": f"{at:.3f}", "timeout": f"{round(patience * 1000)}ms"},
@@ -112,12 +114,14 @@ class PrometheusClient:
             lambda result: [_line(entry["metric"], [entry["value"]]) for entry in result],
         )
 
-    def _ask(self, query: str, send: Callable[[], Any], read: Callable[[Any], list[Line]]) -> list[Line]:
+    def _ask(
+        self, query: str, patience: float, send: Callable[[], Any], read: Callable[[Any], list[Line]]
+    ) -> list[Line]:
         lines: list[Line] = []
         for attempt in stamina.retry_context(
             on=SourceUnavailable,
             attempts=self._connection.attempts,
-            timeout=None,
+            timeout=2 * patience,  # a server that hangs is not asked a third time: the turn has to go on
             wait_initial=self._connection.backoff_seconds,
             wait_jitter=self._connection.backoff_seconds,
             wait_max=10 * self._connection.backoff_seconds,
