@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil, nan
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from scaler.core.startup import learned_startup
 from scaler.cycle import TURN, Cycle, look_back, prior_startup
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import Mode, ScalingPolicy
-from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import StartupLaw
 from scaler.errors import SettingsError, TraceError
 from scaler.ports import Advisor
@@ -29,6 +29,7 @@ from scaler.simulator.baselines.registry import BASELINES
 from scaler.simulator.faults import Faults
 from scaler.simulator.lane import Lane, Outcome, outcome_of
 from scaler.simulator.oracle import Clairvoyant, Task, clairvoyant
+from scaler.simulator.sparse_turns import sparse_orders
 from scaler.simulator.startups import StartupModel
 from scaler.simulator.world import (
     FixedPolicies,
@@ -41,14 +42,16 @@ from scaler.simulator.world import (
 )
 
 OWN = "headstart"
+REACTIVE = "reactive"
+"""The shadow reactive policy of the endpoint: the same cycle, the same choice by replay, no forecast."""
 ENOUGH_STARTS = 10
-DEFAULT_BASELINES = ("hpa", "keda", "knative", "static", "keepalive")
+DEFAULT_BASELINES = (REACTIVE, "hpa", "keda", "knative", "static", "keepalive")
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, steps done, steps in all) now and then."""
-MakeAdvisor = Callable[[Mapping[EndpointId, DemandSeries]], Advisor]
-"""A fresh advisor. It is given all demand on the control grid, to prepare in batches what it would compute turn by turn; row
-t of what it prepares may read what ended before t only."""
+MakeAdvisor = Callable[[Mapping[EndpointId, DemandSeries], Faults, bool], Advisor]
+"""(foreseen, faults, reactive only) to a fresh advisor. `foreseen` is all demand on the control grid, to prepare in
+batches what it would compute turn by turn; row t of what it prepares may read what ended before t only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +84,17 @@ class Point:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EndpointResult:
     """Everything one endpoint's replay gave. `outcomes` begins with the product's own strategy. `decisions` are the turns
-    that changed the order and the first of each hour. `ahead` (n_steps,) is the demand per second that each turn planned
-    for (NaN: it planned nothing)."""
+    that changed the order and the first of each hour, as rows. `ahead` (n_steps,) is the demand per second that each
+    turn planned for (NaN: it planned nothing). `turned` says how the own strategy was played: "cycle", or "compiled"
+    (sparse_turns.py: the same orders, without the explanations)."""
 
     policy: ScalingPolicy
     start: datetime
     outcomes: Mapping[str, Outcome]
     clairvoyant: Clairvoyant | None
-    decisions: Sequence[DecisionRecord]
+    decisions: Sequence[Mapping[str, Any]]
     ahead: FloatArray
+    turned: str
     frontier: Mapping[str, Sequence[Point]]
 
 
@@ -147,19 +152,22 @@ def run_replay(
     make_advisor: MakeAdvisor,
     progress: Progress = lambda what, done, total: None,
     processes: int = 1,
+    whole_cycle: bool = False,
 ) -> ReplayResult:
     """The request played from beginning to end. The same request gives the same result.
 
     With several endpoints and `processes` > 1 (`make_advisor` must be picklable then) endpoints are spread over processes.
+    `whole_cycle` turns the cycle even where compiled turns give the same orders.
     Raises TraceError where the warm-up leaves nothing to test, SettingsError for an unknown baseline.
     """
-    unknown = [name for name in request.baselines if name not in BASELINES]
+    known = (REACTIVE, *BASELINES)
+    unknown = [name for name in request.baselines if name not in known]
     if unknown:
-        raise SettingsError(f"baseline {unknown[0]!r} is not known; allowed: {', '.join(BASELINES)}")
+        raise SettingsError(f"baseline {unknown[0]!r} is not known; allowed: {', '.join(known)}")
     if not request.traces:
         raise TraceError("the trace holds no endpoint; need at least one")
     names = sorted(request.traces)
-    run = partial(_endpoint, request, make_advisor)
+    run = partial(_endpoint, request, make_advisor, whole_cycle)
     results = {}
     if processes > 1 and len(names) > 1:
         with ProcessPoolExecutor(processes) as pool:
@@ -169,7 +177,7 @@ def run_replay(
     else:
         for done, name in enumerate(names, start=1):
             inner = progress if len(names) == 1 else lambda what, done, total: None
-            results[name] = _endpoint(request, make_advisor, name, inner)
+            results[name] = _endpoint(request, make_advisor, whole_cycle, name, inner)
             if len(names) > 1:
                 progress(str(name), done, len(names))
     return ReplayResult(endpoints=results, several=len(names) > 1, seed=request.seed, faults=request.faults)
@@ -178,20 +186,26 @@ def run_replay(
 def _endpoint(
     request: ReplayRequest,
     make_advisor: MakeAdvisor,
+    whole_cycle: bool,
     name: EndpointId,
     progress: Progress = lambda what, done, total: None,
 ) -> EndpointResult:
     span = _span(request, name)
     site = _site(span)
     outcomes: dict[str, Outcome] = {}
-    decisions: Sequence[DecisionRecord] = ()
-    ahead = np.full(span.last - span.first, nan)
+    own: _Played | None = None
     if request.with_own:
-        outcomes[OWN], decisions, ahead = _own(request, span, make_advisor, progress)
+        orders = None if whole_cycle else _compiled_orders(request, span, make_advisor)
+        own = _ordered(span, orders) if orders is not None else _cycled(request, span, make_advisor, OWN, progress)
+        outcomes[OWN] = own.outcome
     blind = _blind(request.faults, span)
     frontier = {}
     for i, key in enumerate(request.baselines):
         progress(key, i, len(request.baselines))
+        if key == REACTIVE:
+            shadow = _cycled(request, span, make_advisor, REACTIVE, progress)
+            outcomes[key] = shadow.outcome
+            continue
         baseline = BASELINES[key]
         outcomes[key] = _played(baseline, None, span, site, blind)
         if request.frontier:
@@ -206,8 +220,9 @@ def _endpoint(
         start=span.grid.time(span.first),
         outcomes=outcomes,
         clairvoyant=best,
-        decisions=decisions,
-        ahead=ahead,
+        decisions=own.decisions if own else (),
+        ahead=own.ahead if own else np.full(span.last - span.first, nan),
+        turned=own.turned if own else "",
         frontier=frontier,
     )
 
@@ -280,9 +295,65 @@ def task_of(span: _Span) -> Task:
     )
 
 
-def _own(
-    request: ReplayRequest, span: _Span, make_advisor: MakeAdvisor, progress: Progress
-) -> tuple[Outcome, Sequence[DecisionRecord], FloatArray]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Played:
+    """The product's own cycle, played."""
+
+    outcome: Outcome
+    decisions: Sequence[Mapping[str, Any]]
+    ahead: FloatArray
+    turned: str
+
+
+def _compiled_orders(
+    request: ReplayRequest, span: _Span, make_advisor: MakeAdvisor
+) -> "np.typing.NDArray[np.int64] | None":
+    """Orders without the cycle, where that is known to give the same; None where it is not."""
+    law = span.startup
+    plain = law == StartupModel(typical=span.policy.spec.startup.expected)
+    if make_advisor is not own_advisor or request.faults.names or not plain or span.last < span.grid.n_steps:
+        return None
+    return sparse_orders(span.policy, span.demand, span.first, span.standing)
+
+
+def _ordered(span: _Span, orders: "np.typing.NDArray[np.int64]") -> _Played:
+    """Known orders in the world. Without snapshots a row of `decisions` holds the order alone."""
+    lane = span.lane()
+    rows: list[Mapping[str, Any]] = []
+    hour = round(3600 / span.grid.step_seconds)
+    endpoint = span.policy.endpoint
+    for k, order in enumerate(orders.tolist()):
+        if order != lane.total or k % hour == 0:
+            rows.append(
+                {
+                    "decided_at": span.grid.time(span.first + k).isoformat(),
+                    "namespace": endpoint.namespace,
+                    "name": endpoint.name,
+                    "current": lane.total,
+                    "ready": lane.ready,
+                    "starting": len(lane.starting),
+                    "final": order,
+                }
+            )
+        lane.order(order)
+        lane.advance()
+    is_rate = span.policy.spec.demand.unit.is_rate
+    ahead = np.full(len(orders), nan)
+    return _Played(outcome=outcome_of(lane, is_rate=is_rate), decisions=rows, ahead=ahead, turned="compiled")
+
+
+def own_advisor(foreseen: Mapping[EndpointId, DemandSeries], faults: Faults, reactive_only: bool) -> Advisor:
+    """The advisor that the service runs with, able to look ahead in batches."""
+    from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor  # compiles when it is imported
+    from scaler.simulator.selfreplay.spoil import Spoil
+
+    spoil = Spoil(kind=faults.forecast, shift=faults.shift) if faults.forecast else None
+    return SelfReplayAdvisor(TURN, foreseen, spoil, reactive_only)
+
+
+def _cycled(
+    request: ReplayRequest, span: _Span, make_advisor: MakeAdvisor, strategy: str, progress: Progress
+) -> _Played:
     """The real cycle, turn by turn, with a refit at the start and each `forecast.refit` after it."""
     policy = _enforced(span.policy)
     endpoint, grid = policy.endpoint, span.grid
@@ -306,28 +377,28 @@ def _own(
         policies=FixedPolicies(policies=(policy,)),
         source=SimulatedSource(world, {endpoint: unit}),
         target=target,
-        advisor=make_advisor(foreseen),
+        advisor=make_advisor(foreseen, request.faults, strategy == REACTIVE),
         log=MemoryLog(look_back=look_back(policy)),
         turn_length=grid.step,
     )
     every = max(1, round(policy.spec.forecast.refit / grid.step))
-    kept: list[DecisionRecord] = []
+    kept: list[Mapping[str, Any]] = []
     n = span.last - span.first
     ahead = np.full(n, nan)
     for k in range(n):
         if k % every == 0:
             law = _learned(policy, target, clock.now(), law)
             cycle.refit((policy,), {endpoint: law})
-            progress(OWN, k, n)
+            progress(strategy, k, n)
         record = cycle.turn().records[0]
         decision = record.decision
         if decision.plan is not None:
             ahead[k] = decision.plan.demand_at_binding
         if decision.final != decision.current or k % round(3600 / grid.step_seconds) == 0:
-            kept.append(record)
+            kept.append(record.as_row())
         world.advance()
-    progress(OWN, n, n)
-    return outcome_of(lane, is_rate=unit.is_rate), kept, ahead
+    progress(strategy, n, n)
+    return _Played(outcome=outcome_of(lane, is_rate=unit.is_rate), decisions=kept, ahead=ahead, turned="cycle")
 
 
 def _learned(policy: ScalingPolicy, target: SimulatedTarget, now: datetime, before: StartupLaw) -> StartupLaw:

@@ -148,11 +148,7 @@ def _files(result: ReplayResult, report: str | None) -> Iterator[tuple[str, str]
         text = StringIO()
         csv.writer(text, lineterminator="\n").writerows(timeline_rows(result, strategy))
         yield f"timeline-{strategy}.csv", text.getvalue()
-    lines = [json.dumps(row, allow_nan=False) for found in result.endpoints.values() for row in _decisions(found)]
+    lines = [json.dumps(row, allow_nan=False) for found in result.endpoints.values() for row in found.decisions]
     yield "decisions.jsonl", "".join(f"{line}\n" for line in lines)
     if report is not None:
         yield "report.html", report
-
-
-def _decisions(found: EndpointResult) -> Iterator[Mapping[str, Any]]:
-    return (record.as_row() for record in found.decisions)

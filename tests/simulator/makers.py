@@ -13,6 +13,7 @@ from scaler.domain.replicas import ReplicaState, StartupLaw
 from scaler.domain.snapshot import ControlSignals
 from scaler.ports import Advice, Reading
 from scaler.simulator.baselines.base import Site, Situation
+from scaler.simulator.faults import Faults
 from scaler.simulator.lane import Lane
 from scaler.simulator.startups import StartupModel
 
@@ -43,7 +44,7 @@ class PresentAdvisor:
         return Advice(signals=signals, choice=None, idle=None, profile=prior_profile(policy))
 
 
-def present_advisor(foreseen: Mapping[EndpointId, DemandSeries]) -> PresentAdvisor:
+def present_advisor(foreseen: Mapping[EndpointId, DemandSeries], faults: Faults, reactive_only: bool) -> PresentAdvisor:
     return PresentAdvisor()
 
 

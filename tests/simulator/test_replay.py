@@ -114,7 +114,7 @@ def test_bound_and_path_bracket_every_strategy_that_keeps_the_promise():
 def test_the_cycle_refits_from_what_had_ended_and_not_more():
     advisors = []
 
-    def make(foreseen):
+    def make(foreseen, faults, reactive_only):
         advisors.append(PresentAdvisor())
         return advisors[-1]
 
@@ -169,7 +169,7 @@ def test_the_frontier_holds_a_point_for_each_value_of_the_knob():
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(SettingsError, match="baseline 'hap' is not known; allowed: hpa"):
+    with pytest.raises(SettingsError, match="baseline 'hap' is not known; allowed: reactive, hpa"):
         run_replay(a_request(baselines=("hap",)), present_advisor)
     with pytest.raises(TraceError, match="covers 6.0 h and the warm-up takes 24.0 h"):
         run_replay(a_request(warmup=timedelta(days=1)), present_advisor)

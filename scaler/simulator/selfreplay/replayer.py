@@ -116,17 +116,17 @@ class EndpointReplay:
         if self.replayed < ENOUGH_HISTORY // self.step:
             return
         unit_work = self.rules.capacity * self.rules.step_seconds
-        self._plays[SHADOW], _ = choose(self.sums, self._budgets[SHADOW], self._reactive, unit_work)
-        self._plays[PLAN], self._runner_up = choose(self.sums, self._budgets[PLAN], self._members, unit_work)
+        self._plays[SHADOW], _ = choose(self.sums, self._budgets[SHADOW], self._reactive, unit_work, self._plays[SHADOW])
+        self._plays[PLAN], self._runner_up = choose(self.sums, self._budgets[PLAN], self._members, unit_work, self._plays[PLAN])
         self._over_premium = self._premium.verdict(self.policy.spec.safety.max_premium)
-        self.is_sparse = self._looks_sparse()
+        self.is_sparse = self.looks_sparse(self.replayed)
 
-    def _looks_sparse(self) -> bool:
-        """True where one replica carries nearly every minute and most minutes are idle: then only the law of the next
-        arrival matters, and a single replica's price of a cold request, not quantiles of demand."""
+    def looks_sparse(self, end: int) -> bool:
+        """True where, in the bins before `end`, one replica carries nearly every minute and most minutes are idle: then
+        only the law of the next arrival matters, and a single replica's price of a cold request, not quantiles of demand."""
         if not self.policy.spec.scale_to_zero.enabled:
             return False
-        values = self.rows.tape.values[: self.replayed]
+        values = self.rows.tape.values[:end]
         width = self.rows.tape.steps(MINUTE_SECONDS)
         minutes = np.nan_to_num(values[: len(values) // width * width]).reshape(-1, width).mean(axis=1)
         idle = float(np.mean(minutes == 0)) if len(minutes) else 0.0
@@ -151,8 +151,12 @@ class EndpointReplay:
     def playing(self, at: int) -> int:
         """The setting that plays at row `at`."""
         if self.is_sparse:
-            return self._setting(Source.REACTIVE, 1.0, 0, 0)
+            return self.sparse_setting()
         return int(self._plays[SHADOW if self.why_demoted(at) else PLAN])
+
+    def sparse_setting(self) -> int:
+        """What plays while the endpoint is sparse: the present; the last replica is the arrival law's."""
+        return self._setting(Source.REACTIVE, 1.0, 0, 0)
 
     def shadow(self) -> int:
         """The setting that the shadow reactive policy plays."""

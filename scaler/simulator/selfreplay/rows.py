@@ -41,6 +41,10 @@ class RowMaker:
         self._true_rows = self._rows
         self._rows_from = 0
 
+    def start_at(self, first: int) -> None:
+        """Make no rows before `first`: for a past that is not replayed."""
+        self.made = self._rows_from = first
+
     def append(self, series: DemandSeries) -> None:
         """Take over the bins of `series` that end after the tape does; bins between were not seen (NaN)."""
         offset = round((series.start - self.start) / self.step)

@@ -1,0 +1,39 @@
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from scaler.domain.endpoint import EndpointId
+from scaler.simulator.replay import OWN, ReplayRequest, own_advisor, run_replay
+from tests.builders import a_policy
+from tests.simulator.makers import a_series
+
+RARE = EndpointId("prod", "rare")
+
+
+def a_rare_trace(seed, days=2.0):
+    """Bursts of a few requests, some hours apart, and a timer each six hours."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    counts = np.zeros(int(days * 1440))
+    for _ in range(int(days * 6)):
+        at = int(rng.integers(0, len(counts) - 10))
+        counts[at : at + 5] += rng.poisson(1.0, 5)
+    counts[::360] += 1
+    return counts
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_compiled_turns_give_the_orders_of_the_whole_cycle(seed):
+    spec = {"scaleToZero": {"enabled": True, "coldRequestCost": 0.2}, "replicas": {"max": 3}}
+    request = ReplayRequest(
+        policies={RARE: a_policy(spec, name="rare")},
+        traces={RARE: a_series(a_rare_trace(seed))},
+        warmup=timedelta(days=1),
+        baselines=(),
+        with_clairvoyant=False,
+    )
+    fast = run_replay(request, own_advisor).endpoints[RARE]
+    whole = run_replay(request, own_advisor, whole_cycle=True).endpoints[RARE]
+    assert fast.turned == "compiled" and whole.turned == "cycle"
+    assert np.array_equal(fast.outcomes[OWN].desired, whole.outcomes[OWN].desired)
+    assert fast.outcomes[OWN].desired.max() > 0
