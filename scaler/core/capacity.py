@@ -1,8 +1,9 @@
 """What one replica carries at the SLO, refined from what was seen of it.
 
-Below saturation a rate only says that a replica carries at least that much. Capacity therefore moves down only on
-evidence that replicas could not keep up although they were asked for less than they were thought to carry, and up only
-on evidence that they carried more and kept up.
+Below saturation a rate only says that a replica carries at least that much. Capacity therefore moves down only where
+replicas had work waiting, or missed the SLO, while they carried less than they were thought to; and up only where they
+carried more and kept the SLO with room to spare. What replicas carried is demand less the growth of the queue: right
+after a shortage demand alone would make replicas that drain a backlog at full speed look slow.
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,19 @@ BUSY = 0.7
 """Misses below this utilisation have other causes than capacity."""
 FULL_SLOTS = 0.95
 """Share of maxConcurrency in flight at which a replica has no room left."""
+BACKLOG = 0.2
+"""A queue that takes this share of the allowed wait, a minute ago and now: no replica was without work in between."""
 CALM = 0.5
-"""Up only while waits are below this share of what the SLO allows: a queue that fills hides what is not served."""
+"""Up only while waits are below this share of what the SLO allows."""
 STEP_DOWN = 0.1
 STEP_UP = 0.03
 """Share of the way, in logarithms, that one observation moves capacity: down fast as misses cost users, up slowly."""
 MOST_FACTOR = 4.0
 """Never further from the policy's value than this factor: beyond it the policy is wrong and a person should look."""
+LONGEST_GAP = timedelta(minutes=3)
+"""Between two observations for the queue's growth to be known."""
+SETTLING = timedelta(minutes=10)
+"""After replicas were asked for more than they carry, latency still shows the backlog."""
 LATEST = timedelta(days=7)
 """What was learned longer ago says nothing about the nodes of today."""
 MATERIAL_CHANGE = 0.05
@@ -32,10 +39,11 @@ MATERIAL_CHANGE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class CapacityObservation:
-    """One minute of an endpoint whose ready replicas did not change. NaN: not known.
+    """One minute of an endpoint, as it was at its end. NaN: not known.
 
-    `demand` is in the series' unit (per second, or a level), `in_flight` and `queue` in requests over all replicas,
-    `latency_seconds` at the policy's percentile. `version` names what runs: image, model, GPU type.
+    `demand` is the minute's mean in the series' unit (per second, or a level). `queue` is what waits, in requests: for
+    tokens and concurrency leave it NaN, it is not in their unit. `in_flight` counts requests over all replicas,
+    `latency_seconds` is at the policy's percentile. `version` names what runs: image, model, GPU type.
     """
 
     at: datetime
@@ -49,30 +57,38 @@ class CapacityObservation:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedCapacity:
-    """What was learned of one version so far: all that the next minute needs, whatever the past was."""
+    """What was learned of one version so far: all that the next minute needs, however long the past was."""
 
     version: str
     per_replica: float
-    at: datetime
     minutes: int = 0
     too_slow: int = 0
     carried_more: int = 0
+    last: CapacityObservation
+    overloaded_at: datetime | None = None
 
 
 def advance(
     state: LearnedCapacity | None, one: CapacityObservation, prior: CapacityProfile, slo: Slo
 ) -> LearnedCapacity:
-    """The state after one more minute; another version, or a gap longer than LATEST, begins at the prior."""
-    if state is None or state.version != one.version or one.at - state.at > LATEST:
-        state = LearnedCapacity(version=one.version, per_replica=prior.demand_per_replica, at=one.at)
-    moved = _after(one, state.per_replica, prior, slo)
+    """The state after one more minute; the first one, another version, or a gap longer than LATEST begins at the prior.
+
+    Example: prior 2.5 a second, latency SLO missed while each replica carried 2.0 (utilisation 0.8): one minute moves
+    it to exp(ln 2.5 - 0.1 ln(2.5 / 2.0)) = 2.445, fifty such minutes to 2.003; misses at 1.5 a second (0.6) would not.
+    """
+    if state is None or state.version != one.version or one.at - state.last.at > LATEST:
+        return LearnedCapacity(version=one.version, per_replica=prior.demand_per_replica, last=one)
+    capacity = state.per_replica
+    moved = _after(state, one, prior, slo)
+    overloaded = one.ready_replicas < 1 or one.demand > one.ready_replicas * capacity
     return replace(
         state,
         per_replica=moved,
-        at=one.at,
         minutes=state.minutes + 1,
-        too_slow=state.too_slow + (moved < state.per_replica),
-        carried_more=state.carried_more + (moved > state.per_replica),
+        too_slow=state.too_slow + (moved < capacity),
+        carried_more=state.carried_more + (moved > capacity),
+        last=one,
+        overloaded_at=one.at if overloaded else state.overloaded_at,
     )
 
 
@@ -83,7 +99,7 @@ def profile_of(
     learned = prior
     if state is not None and state.too_slow + state.carried_more:
         how = f"learned from {state.minutes} minutes: {state.too_slow} too slow, {state.carried_more} carried more"
-        learned = replace(prior, demand_per_replica=state.per_replica, measured_how=how, measured_at=state.at)
+        learned = replace(prior, demand_per_replica=state.per_replica, measured_how=how, measured_at=state.last.at)
     return previous if previous is not None and _same(previous, learned) else learned
 
 
@@ -94,12 +110,7 @@ def learned_capacity(
     now: datetime,
     previous: CapacityProfile | None = None,
 ) -> CapacityProfile:
-    """The profile after these minutes; `previous` itself unless its capacity moved by MATERIAL_CHANGE.
-
-    Only minutes of the version that runs now and of the last week count, oldest first. Example: prior 2.5 a second, SLO
-    missed while each replica was asked for 2.0 (utilisation 0.8): one minute moves it to
-    exp(ln 2.5 - 0.1 ln(2.5 / 2.0)) = 2.445, fifty such minutes to 2.003; misses at 1.5 a second (0.6) would not.
-    """
+    """The profile after these minutes, of which only those of the last week count, in the order of time."""
     state: LearnedCapacity | None = None
     for one in sorted(seen, key=lambda one: one.at):
         if now - LATEST < one.at <= now:
@@ -107,17 +118,21 @@ def learned_capacity(
     return profile_of(state, prior, previous)
 
 
-def _after(one: CapacityObservation, capacity: float, prior: CapacityProfile, slo: Slo) -> float:
+def _after(state: LearnedCapacity, one: CapacityObservation, prior: CapacityProfile, slo: Slo) -> float:
     """Capacity after one minute."""
-    if one.ready_replicas < 1 or isnan(one.demand) or one.demand <= 0:
+    capacity = state.per_replica
+    carried = _carried(state.last, one)
+    if isnan(carried) or carried <= 0:
         return capacity
-    carried = one.demand / one.ready_replicas
-    utilization = carried / capacity
-    strain = _strain(one, capacity, slo)
-    slots = one.in_flight / (one.ready_replicas * prior.max_concurrency)
-    if utilization < 1.0 and ((strain > 1.0 and utilization > BUSY) or slots >= FULL_SLOTS):
+    wait = _wait(one, capacity, slo)
+    strain = _worst(wait, _latency(one, slo))
+    full = one.in_flight >= FULL_SLOTS * one.ready_replicas * prior.max_concurrency
+    backlog = wait >= BACKLOG and _wait(state.last, capacity, slo) >= BACKLOG
+    settled = not isnan(wait) or state.overloaded_at is None or one.at - state.overloaded_at >= SETTLING
+    missed = strain > 1.0 and carried > BUSY * capacity and settled
+    if carried < capacity and (backlog or full or missed):
         share = STEP_DOWN
-    elif utilization > 1.0 and strain < CALM and not slots >= FULL_SLOTS:
+    elif carried > capacity and strain < CALM and not full:
         share = STEP_UP
     else:
         return capacity
@@ -126,19 +141,36 @@ def _after(one: CapacityObservation, capacity: float, prior: CapacityProfile, sl
     return exp(log(capacity) + share * (log(goal) - log(capacity)))
 
 
-def _strain(one: CapacityObservation, capacity: float, slo: Slo) -> float:
-    """The worst of latency and wait as a share of what the SLO allows; NaN when neither is known.
+def _carried(before: CapacityObservation, one: CapacityObservation) -> float:
+    """What each replica carried in this minute; NaN where replicas or the queue cannot be told.
 
-    The wait of a request that comes now is the queue over what all replicas carry (Little's law).
+    Example: demand 10 a second, the queue shrank by 120 requests in a minute, three replicas: (10 + 2) / 3 = 4.
     """
-    worst = nan
-    if slo.latency is not None and not isnan(one.latency_seconds):
-        worst = one.latency_seconds / slo.latency.below.total_seconds()
-    allowed = slo.queue_wait.total_seconds()
-    if not isnan(one.queue) and allowed > 0:
-        wait = one.queue / (one.ready_replicas * capacity) / allowed
-        worst = wait if isnan(worst) else max(worst, wait)
-    return worst
+    if one.ready_replicas < 1 or isnan(one.demand) or before.ready_replicas != one.ready_replicas:
+        return nan
+    if isnan(one.queue):
+        return one.demand / one.ready_replicas
+    span = one.at - before.at
+    if isnan(before.queue) or not timedelta(0) < span <= LONGEST_GAP:
+        return nan
+    growth = (one.queue - before.queue) / span.total_seconds()
+    return max(one.demand - growth, 0.0) / one.ready_replicas
+
+
+def _wait(one: CapacityObservation, capacity: float, slo: Slo) -> float:
+    """How long a request that comes now will wait, as a share of what the SLO allows (Little's law); NaN: not known."""
+    allowed = max(slo.queue_wait.total_seconds(), 1.0)
+    return one.queue / (one.ready_replicas * capacity) / allowed if one.ready_replicas else nan
+
+
+def _latency(one: CapacityObservation, slo: Slo) -> float:
+    """Measured latency as a share of what the SLO allows; NaN: not known."""
+    return one.latency_seconds / slo.latency.below.total_seconds() if slo.latency is not None else nan
+
+
+def _worst(a: float, b: float) -> float:
+    """The larger of those that are known."""
+    return b if isnan(a) else a if isnan(b) else max(a, b)
 
 
 def _same(previous: CapacityProfile, learned: CapacityProfile) -> bool:

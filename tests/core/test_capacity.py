@@ -1,14 +1,14 @@
 """Capacity follows what replicas were seen to carry, and only where that says something."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import exp, log, nan
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from scaler.core.capacity import MOST_FACTOR, CapacityObservation, learned_capacity
+from scaler.core.capacity import MOST_FACTOR, CapacityObservation, advance, learned_capacity, profile_of
 from scaler.domain.policy import Latency, Slo
 from scaler.domain.replicas import CapacityProfile, StartupLaw
 from tests.builders import MINUTE, NOON, SECOND
@@ -17,47 +17,64 @@ LAW = StartupLaw(p50=150 * SECOND, p95=200 * SECOND, mean=160 * SECOND)
 PRIOR = CapacityProfile(demand_per_replica=2.5, max_concurrency=16, startup=LAW)
 SLO = Slo(queue_wait=10 * SECOND, latency=Latency(percentile=0.95, below=2 * SECOND))
 MISSED, MET, CLOSE = 3.0, 0.5, 1.5
+TYPICAL: dict[str, object] = {
+    "demand": 4.0,
+    "ready_replicas": 2,
+    "latency_seconds": MET,
+    "in_flight": 8.0,
+    "queue": 0.0,
+}
 
 
-def minutes(n: int = 1, until: timedelta = timedelta(0), **more: object) -> list[CapacityObservation]:
-    """`n` minutes alike, the last one at noon less `until`; two replicas."""
-    values: dict[str, object] = {
-        "demand": 4.0,
-        "ready_replicas": 2,
-        "latency_seconds": MET,
-        "in_flight": 8.0,
-        "queue": 0.0,
-    }
-    return [
-        CapacityObservation(at=NOON - until - i * MINUTE, **{**values, **more})  # type: ignore[arg-type]
-        for i in reversed(range(n))
-    ]
+def a_minute(at: datetime = NOON, **more: object) -> CapacityObservation:
+    return CapacityObservation(at=at, **{**TYPICAL, **more})  # type: ignore[arg-type]
+
+
+def minutes(n: int, until: timedelta = timedelta(0), **more: object) -> list[CapacityObservation]:
+    """The first of `n` + 1 alike only says how things stood before; the last is at noon less `until`."""
+    return [a_minute(NOON - until - i * MINUTE, **more) for i in reversed(range(n + 1))]
+
+
+def down_to(carried: float) -> float:
+    return exp(log(2.5) + 0.1 * log(carried / 2.5))
+
+
+def up_to(carried: float) -> float:
+    return exp(log(2.5) + 0.03 * log(carried / 2.5))
 
 
 MOVES = {
-    # label: (what was seen for a minute, the capacity after it)
-    "idle": ({"demand": 0.0, "latency_seconds": MISSED}, 2.5),
-    "demand unknown": ({"demand": nan, "latency_seconds": MISSED}, 2.5),
-    "nothing ready": ({"ready_replicas": 0, "latency_seconds": MISSED}, 2.5),
-    "kept up below capacity": ({"demand": 4.0}, 2.5),
-    "missed when hardly used": ({"demand": 3.0, "latency_seconds": MISSED}, 2.5),
-    "missed when busy": ({"demand": 4.0, "latency_seconds": MISSED}, exp(log(2.5) + 0.1 * log(2.0 / 2.5))),
-    "waited when busy": ({"demand": 4.0, "queue": 60.0}, exp(log(2.5) + 0.1 * log(2.0 / 2.5))),
-    "no slot free though hardly used": ({"demand": 2.0, "in_flight": 31.0}, exp(log(2.5) + 0.1 * log(1.0 / 2.5))),
-    "missed beyond capacity": ({"demand": 8.0, "latency_seconds": MISSED}, 2.5),
-    "carried more": ({"demand": 6.0}, exp(log(2.5) + 0.03 * log(3.0 / 2.5))),
-    "carried more, but only just": ({"demand": 6.0, "latency_seconds": CLOSE}, 2.5),
-    "carried more into a queue": ({"demand": 6.0, "queue": 40.0}, 2.5),
-    "carried more, no slot free": ({"demand": 6.0, "in_flight": 32.0}, 2.5),
-    "carried more, nothing known of waits": ({"demand": 6.0, "latency_seconds": nan, "queue": nan}, 2.5),
-    "carried more, in flight not known": ({"demand": 6.0, "in_flight": nan}, exp(log(2.5) + 0.03 * log(3.0 / 2.5))),
+    # label: (the minute, what was different a minute before, capacity after it); two replicas, thought to carry 5
+    "idle": ({"demand": 0.0, "latency_seconds": MISSED}, {}, 2.5),
+    "demand unknown": ({"demand": nan, "latency_seconds": MISSED}, {}, 2.5),
+    "nothing ready": ({"ready_replicas": 0, "latency_seconds": MISSED}, {"ready_replicas": 0}, 2.5),
+    "replicas changed": ({"latency_seconds": MISSED}, {"ready_replicas": 1}, 2.5),
+    "kept up below capacity": ({}, {}, 2.5),
+    "missed when hardly used": ({"demand": 3.0, "latency_seconds": MISSED}, {}, 2.5),
+    "missed when busy": ({"latency_seconds": MISSED}, {}, down_to(2.0)),
+    "missed when busy, queue unknown": ({"latency_seconds": MISSED, "queue": nan}, {"queue": nan}, down_to(2.0)),
+    "steady queue, never idle": ({"queue": 60.0}, {"queue": 60.0}, down_to(2.0)),
+    "queue grows though asked for less": ({"queue": 120.0}, {"queue": 60.0}, down_to(1.5)),
+    "drains a backlog at full speed": ({"queue": 60.0}, {"queue": 120.0}, 2.5),
+    "drains a backlog, latency missed": ({"queue": 60.0, "latency_seconds": MISSED}, {"queue": 120.0}, 2.5),
+    "drains a backlog too slowly": ({"queue": 60.0}, {"queue": 72.0}, down_to(2.1)),
+    "no slot free though hardly used": ({"demand": 2.0, "in_flight": 31.0}, {}, down_to(1.0)),
+    "asked for more than it carries": ({"demand": 8.0, "queue": 180.0, "latency_seconds": MISSED}, {}, 2.5),
+    "carried more": ({"demand": 6.0}, {}, up_to(3.0)),
+    "carried more, but only just": ({"demand": 6.0, "latency_seconds": CLOSE}, {}, 2.5),
+    "took more into a queue": ({"demand": 6.0, "queue": 60.0}, {}, 2.5),
+    "carried more, no slot free": ({"demand": 6.0, "in_flight": 32.0}, {}, 2.5),
+    "carried more, waits unknown": ({"demand": 6.0, "latency_seconds": nan, "queue": nan}, {}, 2.5),
+    "carried more, in flight unknown": ({"demand": 6.0, "in_flight": nan}, {}, up_to(3.0)),
+    "queue unknown before": ({"queue": 60.0}, {"queue": nan}, 2.5),
 }
 
 
 @pytest.mark.parametrize("label", MOVES)
 def test_one_minute_moves_capacity_as_far_as_it_is_evidence(label: str) -> None:
-    seen, expected = MOVES[label]
-    assert learned_capacity(PRIOR, SLO, minutes(**seen), NOON).demand_per_replica == pytest.approx(expected)
+    minute, before, expected = MOVES[label]
+    seen = [a_minute(NOON - MINUTE, **before), a_minute(**minute)]
+    assert learned_capacity(PRIOR, SLO, seen, NOON).demand_per_replica == pytest.approx(expected)
 
 
 def test_without_evidence_the_profile_is_the_policys() -> None:
@@ -79,15 +96,40 @@ def test_after_misses_it_comes_back_when_more_is_carried_again() -> None:
     assert learned_capacity(PRIOR, SLO, slow + fine, NOON).demand_per_replica == pytest.approx(2.5, rel=0.01)
 
 
+def test_replicas_that_carry_just_what_was_thought_are_never_found_slow_or_fast() -> None:
+    """A day of ramps, shortages and backlogs in a fluid queue whose replicas carry exactly 2.5 a second."""
+    queue, seen = 0.0, []
+    for i in range(1440):
+        demand = 10.0 + 6.0 * ((i // 60) % 3) - 4.0 * ((i // 200) % 2)
+        ready = 6 if i % 300 > 20 else 4
+        queue = max(0.0, queue + 60 * (demand - ready * 2.5))
+        latency = 0.5 + queue / (ready * 2.5)
+        seen.append(
+            a_minute(
+                NOON - (1440 - i) * MINUTE, demand=demand, ready_replicas=ready, queue=queue, latency_seconds=latency
+            )
+        )
+    assert max(one.queue for one in seen) > 1000
+    assert learned_capacity(PRIOR, SLO, seen, NOON) is PRIOR
+
+
+def test_where_the_queue_is_unknown_misses_right_after_a_shortage_do_not_count() -> None:
+    unknown = {"queue": nan}
+    shortage = minutes(2, until=5 * MINUTE, demand=9.0, latency_seconds=MISSED, **unknown)
+    assert learned_capacity(PRIOR, SLO, shortage + minutes(3, latency_seconds=MISSED, **unknown), NOON) is PRIOR
+    later = minutes(3, until=-20 * MINUTE, latency_seconds=MISSED, **unknown)
+    assert learned_capacity(PRIOR, SLO, shortage + later, NOON + 20 * MINUTE).demand_per_replica < 2.5
+
+
 def test_a_new_version_starts_from_the_policy_again() -> None:
     slow = minutes(50, until=timedelta(hours=2), latency_seconds=MISSED, version="v1")
-    assert learned_capacity(PRIOR, SLO, slow + minutes(version="v2"), NOON) is PRIOR
+    assert learned_capacity(PRIOR, SLO, slow + minutes(1, version="v2"), NOON) is PRIOR
     assert learned_capacity(PRIOR, SLO, slow, NOON) is not PRIOR
 
 
 def test_minutes_older_than_a_week_and_of_the_future_do_not_count() -> None:
     old = minutes(50, until=timedelta(days=8), latency_seconds=MISSED)
-    future = minutes(1, until=-MINUTE, latency_seconds=MISSED)
+    future = minutes(1, until=-5 * MINUTE, latency_seconds=MISSED)
     assert learned_capacity(PRIOR, SLO, old + future, NOON) is PRIOR
 
 
@@ -99,13 +141,21 @@ def test_a_profile_that_hardly_moved_stays_the_same_value() -> None:
     assert learned_capacity(other_law, SLO, minutes(60, latency_seconds=MISSED), NOON, before) is not before
 
 
+def test_minute_by_minute_is_the_same_as_all_at_once() -> None:
+    seen = minutes(20, latency_seconds=MISSED) + minutes(20, until=timedelta(hours=-1), demand=6.0)
+    state = None
+    for one in seen:
+        state = advance(state, one, PRIOR, SLO)
+    assert profile_of(state, PRIOR) == learned_capacity(PRIOR, SLO, seen, NOON + timedelta(hours=2))
+
+
 LEVEL = st.one_of(st.just(nan), st.floats(0, 1e4))
 SEEN = st.lists(
     st.builds(
         CapacityObservation,
         at=st.integers(0, 20_000).map(lambda m: NOON - m * MINUTE),
         demand=LEVEL,
-        ready_replicas=st.integers(0, 50),
+        ready_replicas=st.integers(0, 5),
         in_flight=LEVEL,
         queue=LEVEL,
         latency_seconds=LEVEL,
@@ -131,8 +181,8 @@ def test_whatever_was_seen_capacity_stays_near_the_policy_and_order_does_not_mat
 @hypothesis.given(seen=SEEN)
 @hypothesis.settings(max_examples=30, deadline=None)
 def test_one_more_miss_never_raises_capacity(seen: list[CapacityObservation]) -> None:
-    last = replace(minutes(latency_seconds=MISSED)[0], version="a", at=NOON + SECOND)
     seen = [replace(one, version="a") for one in seen]
+    last = a_minute(NOON + SECOND, latency_seconds=MISSED, version="a")
     later = NOON + 2 * SECOND
     before = learned_capacity(PRIOR, SLO, seen, later).demand_per_replica
     assert learned_capacity(PRIOR, SLO, [*seen, last], later).demand_per_replica <= before * (1 + 1e-12)
