@@ -464,3 +464,36 @@ def test_an_observing_policy_leaves_no_event_and_a_failed_event_costs_nothing(
     loud = a_policy(namespace)
     target_as(cluster, "nobody").announce(loud, a_decision(loud, final=3, at=datetime.now(UTC)))
     assert events_of(api, namespace) == []
+
+
+# Rights
+
+NEEDED_RIGHTS = (
+    {"apiGroups": ["apps"], "resources": ["deployments/scale", "statefulsets/scale"], "verbs": ["get", "update"]},
+    {"apiGroups": [CUSTOM_GROUP], "resources": [f"{CUSTOM_PLURAL}/scale"], "verbs": ["get", "update"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+)
+
+
+@pytest.fixture(scope="session")
+def with_needed_rights(cluster: Cluster) -> KubernetesTarget:
+    cluster.grant("headstart", NEEDED_RIGHTS)
+    return target_as(cluster, "headstart")
+
+
+def test_these_rights_are_enough_for_everything(
+    with_needed_rights: KubernetesTarget, api: KubernetesApi, any_kind: ScalingPolicy
+) -> None:
+    wait_until(
+        lambda: bool(with_needed_rights.observe([any_kind], datetime.now(UTC))),
+        timeout_seconds=10,
+        what="the API server knows the new rights",
+    )
+    assert with_needed_rights.order(any_kind, 2, settled(with_needed_rights, any_kind)).outcome.value == "ordered"
+    start = datetime.now(UTC)
+    for turn in range(2):
+        news = a_decision(any_kind, final=3 + turn, at=start + timedelta(minutes=turn))
+        with_needed_rights.announce(any_kind, news)
+    events = api.get(f"/api/v1/namespaces/{any_kind.endpoint.namespace}/events")["items"]
+    assert [event["count"] for event in events if event["source"].get("component") == "headstart"] == [2]
