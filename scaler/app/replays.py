@@ -1,8 +1,6 @@
 """Replays and policy tests as commands ask for them: files in, results out."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,35 +13,12 @@ from scaler.adapters.policies import load_policies, load_policy
 from scaler.adapters.policies.documents import Document
 from scaler.adapters.policies.problems import describe
 from scaler.adapters.traces import read_single, read_trace
-from scaler.cycle import TURN
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import Metadata, ScalingPolicy
 from scaler.errors import PolicyError, SettingsError, TraceError
-from scaler.ports import Advisor
-from scaler.simulator.baselines.registry import BASELINES
 from scaler.simulator.faults import Faults
 from scaler.simulator.policy_tests import PolicyTest, TestOutcome, run_policy_test
-from scaler.simulator.replay import OWN, Progress, ReplayRequest, ReplayResult, run_replay
-from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor
-from scaler.simulator.selfreplay.spoil import Spoil
-
-REACTIVE = "reactive"
-"""The shadow reactive policy: the same choice by replay, without any forecast. BASELINES know no replay."""
-
-
-@dataclass(frozen=True)
-class MakeReplayAdvisor:
-    """Makes the advisor of one replay; picklable, so that endpoints may be spread over processes."""
-
-    spoil: Spoil | None = None
-    reactive_only: bool = False
-
-    def __call__(self, foreseen: Mapping[EndpointId, DemandSeries]) -> Advisor:
-        return SelfReplayAdvisor(TURN, foreseen, self.spoil, self.reactive_only)
-
-
-def spoil_of(faults: Faults) -> Spoil | None:
-    return Spoil(kind=faults.forecast, shift=faults.shift) if faults.forecast else None
+from scaler.simulator.replay import Progress, ReplayRequest, ReplayResult, own_advisor, run_replay
 
 
 def read_request(
@@ -83,24 +58,9 @@ def _named(policy: ScalingPolicy, name: str, trace: Path) -> ScalingPolicy:
     return policy.model_copy(update={"metadata": metadata})
 
 
-def replayed(request: ReplayRequest, baselines: Sequence[str], progress: Progress) -> ReplayResult:
-    """The request played beside these baselines, spread over the processors when it has several endpoints."""
-    unknown = [name for name in baselines if name not in BASELINES and name != REACTIVE]
-    if unknown:
-        allowed = ", ".join(dict.fromkeys([REACTIVE, *BASELINES]))
-        raise SettingsError(f"--baseline: found {unknown[0]!r}; allowed: {allowed}")
-    processes = os.cpu_count() or 1
-    asked = replace(request, baselines=tuple(name for name in baselines if name in BASELINES))
-    result = run_replay(asked, MakeReplayAdvisor(spoil_of(request.faults)), progress, processes)
-    if REACTIVE not in baselines or REACTIVE in BASELINES:
-        return result
-    shadow = replace(request, baselines=(), frontier=False, with_clairvoyant=False)
-    alone = run_replay(shadow, MakeReplayAdvisor(reactive_only=True), progress, processes)
-    endpoints = {
-        name: replace(found, outcomes={**found.outcomes, REACTIVE: alone.endpoints[name].outcomes[OWN]})
-        for name, found in result.endpoints.items()
-    }
-    return replace(result, endpoints=endpoints)
+def replayed(request: ReplayRequest, progress: Progress) -> ReplayResult:
+    """The request played, spread over the processors when it has several endpoints."""
+    return run_replay(request, own_advisor, progress, processes=os.cpu_count() or 1)
 
 
 def read_policy_tests(folder: Path) -> list[tuple[Path, PolicyTest]]:
@@ -140,9 +100,4 @@ def run_test(file: Path, test: PolicyTest) -> TestOutcome:
     def trace(path: str, unit: DemandUnit) -> DemandSeries:
         return read_single(file.parent / path, unit)
 
-    def advisor(foreseen: Mapping[EndpointId, DemandSeries]) -> Advisor:
-        from scaler.simulator.faults import parse_faults
-
-        return MakeReplayAdvisor(spoil_of(parse_faults(test.spec.world.faults)))(foreseen)
-
-    return run_policy_test(test, policy, trace, advisor)
+    return run_policy_test(test, policy, trace, own_advisor)

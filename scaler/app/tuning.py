@@ -11,10 +11,9 @@ from datetime import timedelta
 
 import optuna
 
-from scaler.app.replays import MakeReplayAdvisor
 from scaler.domain.policy import ScalingPolicy, format_duration
 from scaler.errors import SettingsError
-from scaler.simulator.replay import OWN, ReplayRequest, run_replay
+from scaler.simulator.replay import OWN, ReplayRequest, own_advisor, run_replay
 
 UTILIZATIONS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 WINDOWS = ("auto", "0s", "1m", "2m", "5m", "10m")
@@ -111,7 +110,7 @@ def _played(request: ReplayRequest, policy: ScalingPolicy, choices: Mapping[str,
     spec["forecast"]["risk"] = choices["risk"] if choices["risk"] == "auto" else float(choices["risk"])
     changed = ScalingPolicy.model_validate(document)
     asked = replace(request, policies={policy.endpoint: changed}, baselines=(), with_clairvoyant=False, frontier=False)
-    found = run_replay(asked, MakeReplayAdvisor()).endpoints[policy.endpoint]
+    found = run_replay(asked, own_advisor).endpoints[policy.endpoint]
     outcome = found.outcomes[OWN]
     wait: timedelta = policy.spec.slo.queue_wait
     return Trial(

@@ -9,7 +9,10 @@ from scaler.app.cli.options import check_out, duration, durations, progress_bar,
 from scaler.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from forecaster.backtest import BacktestResult
+    from forecaster.forecast import DemandForecast
 
 models = typer.Typer(help="List, show and prune the fitted models that are kept.", no_args_is_help=True)
 Trace = Annotated[Path, typer.Option(help="Recorded demand: CSV or CSV.gz, see data/README.md.", show_default=False)]
@@ -69,3 +72,140 @@ def _show_scores(result: "BacktestResult") -> None:
 
 def _cell(value: float | None, how: str) -> str:
     return "–" if value is None else format(value, how)
+
+
+Source = Annotated[Path | None, typer.Option("--trace", help="Recorded demand: CSV or CSV.gz.")]
+Policies = Annotated[Path | None, typer.Option("--policies", help="Instead: endpoints with history in Prometheus.")]
+Prometheus = Annotated[str | None, typer.Option("--prometheus-url", help="Where that history comes from.")]
+Models = Annotated[str, typer.Option("--models", help="Folder or bucket of fitted models.")]
+MethodName = Annotated[str, typer.Option("--method", help="auto, or the name of one method.")]
+
+
+def forecast(
+    trace: Source = None,
+    policies: Policies = None,
+    prometheus_url: Prometheus = None,
+    method: MethodName = "auto",
+    horizon: Annotated[str, typer.Option(help="How far ahead.")] = "24h",
+    stored: Annotated[
+        bool, typer.Option("--stored", help="By the fitted models that are kept, not fitted anew.")
+    ] = False,
+    models_url: Models = "models",
+    out: Annotated[Path | None, typer.Option(help="CSV of all steps; without it a table of hours.")] = None,
+) -> None:
+    """The next day's quantiles of demand, from the end of the history on."""
+    span = duration(horizon, "--horizon")
+    from forecaster.catalogue import method_named
+    from forecaster.forecaster import Forecaster
+    from forecaster.store import ModelStore
+    from scaler.app.histories import read_histories
+
+    method_named(method)
+    histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url)
+    made = {}
+    with progress_bar("forecast") as bar:
+        for done, (key, history) in enumerate(histories.items()):
+            bar(done, len(histories), key)
+            forecaster = Forecaster(method=method, calendar=history.calendar)
+            fitted = ModelStore(models_url).load(key) if stored else forecaster.fit(key, history.series)
+            made[key] = forecaster.forecast(fitted, history.series, issued_at=history.series.end, horizon=span)
+    if out is not None:
+        _write_forecasts(out, made)
+        show(f"wrote {out}")
+        return
+    for key, one in made.items():
+        _show_forecast(key, one)
+
+
+def _write_forecasts(out: Path, made: "Mapping[str, DemandForecast]") -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="") as file:
+        for number, (key, one) in enumerate(made.items()):
+            if number == 0:
+                levels = ",".join(f"q{level:g}" for level in one.quantile_levels)
+                file.write(f"endpoint,origin,target,{levels}\n")
+            origin = f"{one.issued_at.timestamp():.0f}"
+            for step, row in enumerate(one.values):
+                target = (one.start + step * one.step).timestamp()
+                file.write(f"{key},{origin},{target:.0f},{','.join(f'{value:.6g}' for value in row)}\n")
+
+
+def _show_forecast(key: str, one: "DemandForecast") -> None:
+    from datetime import timedelta
+
+    fell_back = f" (fell back from {one.fell_back_from})" if one.fell_back_from else ""
+    show(
+        f"{key}: by {one.method}{fell_back}, issued {one.issued_at:%Y-%m-%d %H:%M} UTC, units per second, hourly means"
+    )
+    shown = table("from (UTC)", *(f"q{level:g}" for level in one.quantile_levels))
+    per_hour = max(timedelta(hours=1) // one.step, 1)
+    for first in range(0, len(one) - per_hour + 1, per_hour):
+        means = one.values[first : first + per_hour].mean(axis=0)
+        shown.add_row(f"{one.start + first * one.step:%a %H:%M}", *(f"{value:.4g}" for value in means))
+    show(shown)
+
+
+def fit(
+    trace: Source = None,
+    policies: Policies = None,
+    prometheus_url: Prometheus = None,
+    method: MethodName = "auto",
+    models_url: Models = "models",
+) -> None:
+    """Fit every endpoint's model and keep it: a card and arrays each, the last versions stay."""
+    from forecaster.catalogue import method_named
+    from forecaster.forecaster import Forecaster
+    from forecaster.store import ModelStore
+    from scaler.app.histories import read_histories
+
+    method_named(method)
+    histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url)
+    store = ModelStore(models_url)
+    shown = table("endpoint", "method", "version", "fitted until (UTC)")
+    with progress_bar("fit") as bar:
+        for done, (key, history) in enumerate(histories.items()):
+            bar(done, len(histories), key)
+            card = store.save(Forecaster(method=method, calendar=history.calendar).fit(key, history.series))
+            shown.add_row(key, card["method"], card["version"], str(card["fitted_until"]))
+    show(shown)
+    show(f"kept under {models_url}")
+
+
+@models.command("list")
+def list_models(models_url: Models = "models") -> None:
+    """Every endpoint that has a model, with its newest version."""
+    from forecaster.store import ModelStore
+
+    store = ModelStore(models_url)
+    shown = table("endpoint", "method", "version", "versions kept")
+    keys = store.keys()
+    for key in keys:
+        card = store.card(key)
+        shown.add_row(key, card["method"], card["version"], str(len(store.versions(key))))
+    show(shown)
+
+
+@models.command("show")
+def show_model(
+    key: Annotated[str, typer.Argument(help="NAMESPACE/NAME", metavar="ENDPOINT")], models_url: Models = "models"
+) -> None:
+    """The card of the newest model as JSON."""
+    import json
+
+    from forecaster.store import ModelStore
+
+    typer.echo(json.dumps(ModelStore(models_url).card(key), indent=2))
+
+
+@models.command("prune")
+def prune_models(
+    keep: Annotated[int, typer.Option(help="Versions that stay, for each endpoint.", min=1)] = 1,
+    models_url: Models = "models",
+) -> None:
+    """Remove old versions."""
+    from forecaster.store import ModelStore
+
+    store = ModelStore(models_url)
+    keys = store.keys()
+    removed = sum(len(store.prune(key, keep)) for key in keys)
+    show(f"removed {removed} versions")

@@ -38,9 +38,10 @@ def replay(
     request = read_request(
         policy=policy, policies=policies, trace=trace, warmup=warm, seed=seed, faults=parse_faults(fault or [])
     )
-    names = [name.strip() for name in baseline.split(",") if name.strip()]
+    names = tuple(name.strip() for name in baseline.split(",") if name.strip())
+    asked = replace(request, baselines=names, frontier=frontier)
     with progress_bar("replay") as bar:
-        result = replayed(replace(request, frontier=frontier), names, lambda what, done, total: bar(done, total, what))
+        result = replayed(asked, lambda what, done, total: bar(done, total, what))
     write_replay(result, folder, report(result))
     _show_summary(summary(result))
     show(f"wrote summary.json, timeline-<strategy>.csv, decisions.jsonl and report.html into {folder}")

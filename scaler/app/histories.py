@@ -1,0 +1,64 @@
+"""The histories that a forecasting command works on: from a trace file, or from the metrics server of the policies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from forecaster.calendar import DemandCalendar
+from forecaster.series import DemandSeries
+from scaler.app.dayahead import STEP, calendar_of
+from scaler.errors import SettingsError
+
+TRACE_NAMESPACE = "trace"
+"""Of the keys of models that were fitted on a trace file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """One endpoint's demand, on a grid of STEP or coarser, and the calendar it lives by."""
+
+    series: DemandSeries
+    calendar: DemandCalendar
+
+
+def read_histories(*, trace: Path | None, policies: Path | None, prometheus_url: str | None) -> Mapping[str, History]:
+    """`namespace/name` -> history. Raises SettingsError unless exactly one of trace and policies is named."""
+    if (trace is None) == (policies is None):
+        raise SettingsError("need either --trace FILE, or --policies DIR with the metrics server of --prometheus-url")
+    return _from_trace(trace) if trace is not None else _from_metrics(policies, prometheus_url)
+
+
+def _from_trace(trace: Path) -> Mapping[str, History]:
+    from scaler.adapters.traces import read_trace
+
+    stem = trace.name.removesuffix(".gz").removesuffix(".csv")
+    return {
+        f"{TRACE_NAMESPACE}/{name or stem}": History(series=_coarse(series), calendar=DemandCalendar())
+        for name, series in read_trace(trace).items()
+    }
+
+
+def _from_metrics(policies: Path | None, prometheus_url: str | None) -> Mapping[str, History]:
+    from forecaster.catalogue import ALL_METHODS
+    from scaler.adapters.clock import SystemClock
+    from scaler.adapters.policies import load_policies
+    from scaler.app.bootstrap import build_source
+    from scaler.app.settings import load_settings
+
+    settings = load_settings(policies=policies, prometheus_url=prometheus_url)
+    found = load_policies([settings.policies], methods=ALL_METHODS)
+    clock = SystemClock()
+    now = clock.now()
+    longest = max(policy.spec.forecast.history for policy in found)
+    histories = build_source(settings, clock).history(found, now - longest, now, STEP)
+    return {
+        str(policy.endpoint): History(series=histories[policy.endpoint], calendar=calendar_of(policy))
+        for policy in found
+        if policy.endpoint in histories
+    }
+
+
+def _coarse(series: DemandSeries) -> DemandSeries:
+    """On the smallest multiple of its own step that is at least STEP."""
+    factor = max(-(-STEP // series.step), 1)
+    return series.resampled(factor * series.step)
