@@ -42,16 +42,16 @@ class SelfReplayAdvisor:
         self._replays: dict[EndpointId, EndpointReplay] = {}
         self._idle: dict[EndpointId, idle.IdleState] = {}
 
-    def refit(self, policy: ScalingPolicy, history: DemandSeries, startup: StartupLaw, now: datetime) -> None:
+    def refit(self, policy: ScalingPolicy, history: DemandSeries, profile: CapacityProfile, now: datetime) -> None:
         """Replay what happened since the last refit (the first time: all of history), fit and choose anew."""
         series = on_grid(history.until(now), self._turn)
-        replay = self._replay_of(policy, prior_profile(policy, startup), series)
+        replay = self._replay_of(policy, profile, series)
         replay.rows.append(series)
         replay.catch_up(len(replay.rows.tape), self._period(policy))
         if self._spoil is not None and replay.rows.spoil is None:
             replay.rows.spoil, replay.rows.spoil_from = self._spoil, replay.rows.made
         if replay.is_sparse:
-            self._learn_arrivals(policy, series, startup)
+            self._learn_arrivals(policy, series, profile.startup)
 
     def advise(self, policy: ScalingPolicy, reading: Reading, replicas: ReplicaState | None, now: datetime) -> Advice:
         """The playing setting's signals for this turn; `signals` None while demand of the last minute is not known."""

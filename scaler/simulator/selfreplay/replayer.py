@@ -116,8 +116,8 @@ class EndpointReplay:
         if self.replayed < ENOUGH_HISTORY // self.step:
             return
         unit_work = self.rules.capacity * self.rules.step_seconds
-        self._plays[SHADOW], _ = choose(self.sums, self._budgets[SHADOW], self._reactive, unit_work, self._plays[SHADOW])
-        self._plays[PLAN], self._runner_up = choose(self.sums, self._budgets[PLAN], self._members, unit_work, self._plays[PLAN])
+        self._plays[SHADOW], _ = choose(self.sums, self._budgets[SHADOW], self._reactive, unit_work)
+        self._plays[PLAN], self._runner_up = choose(self.sums, self._budgets[PLAN], self._members, unit_work)
         self._over_premium = self._premium.verdict(self.policy.spec.safety.max_premium)
         self.is_sparse = self.looks_sparse(self.replayed)
 
