@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from forecaster.errors import ForecasterError
-from forecaster.series import DemandSeries
+from forecaster.series import DemandSeries, DemandUnit
+from scaler.core.capacity import CapacityObservation, LearnedCapacity, advance, profile_of
 from scaler.core.decide import decide
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.endpoint import EndpointId
@@ -36,7 +37,7 @@ class TurnReport:
 
 @dataclass(kw_only=True)
 class Cycle:
-    """Owns nothing but its ports and the last advice per endpoint (for missingMetrics: LastGood)."""
+    """Owns nothing but its ports, the last advice per endpoint (for missingMetrics: LastGood), and learned capacity."""
 
     clock: Clock
     policies: PolicySource
@@ -45,7 +46,11 @@ class Cycle:
     advisor: Advisor
     log: DecisionLog
     turn_length: timedelta = TURN
+    learns_capacity: bool = False
+    """Refine capacity from what is read, where the policy says so. A simulated replica carries what the policy says."""
     _last_advice: dict[EndpointId, Advice] = field(default_factory=dict)
+    _capacities: dict[EndpointId, LearnedCapacity] = field(default_factory=dict)
+    _profiles: dict[EndpointId, CapacityProfile] = field(default_factory=dict)
 
     def turn(self) -> TurnReport:
         """One decision for every policy, acted on as its mode allows, all of it recorded.
@@ -61,6 +66,8 @@ class Cycle:
             return TurnReport(now=now, records=(), problems={"policies": str(error)})
         readings = self._read(policies, now, problems)
         states = self._observe(policies, now, problems)
+        if self.learns_capacity:
+            self._learn_capacity(policies, readings, states, now)
         records = []
         for policy in policies:
             snapshot = self._snapshot(policy, now, readings, states, problems)
@@ -92,11 +99,35 @@ class Cycle:
                 problems[str(policy.endpoint)] = "the source holds no history of this endpoint"
                 continue
             try:
-                startup = startups.get(policy.endpoint) or prior_startup(policy)
-                self.advisor.refit(policy, history.since(now - policy.spec.forecast.history), startup, now)
+                profile = self._learned_profile(policy, startups.get(policy.endpoint))
+                self.advisor.refit(policy, history.since(now - policy.spec.forecast.history), profile, now)
             except (ForecasterError, HeadstartError) as error:
                 problems[str(policy.endpoint)] = str(error)
         return problems
+
+    def _learn_capacity(
+        self,
+        policies: Sequence[ScalingPolicy],
+        readings: Mapping[EndpointId, Reading],
+        states: Mapping[EndpointId, ReplicaState],
+        now: datetime,
+    ) -> None:
+        """Once a minute each endpoint's minute is held against what its replicas were thought to carry."""
+        for policy in policies:
+            endpoint = policy.endpoint
+            reading, replicas = readings.get(endpoint), states.get(endpoint)
+            if not policy.spec.capacity.learn or reading is None or replicas is None:
+                continue
+            before = self._capacities.get(endpoint)
+            if before is None or now - before.last.at >= timedelta(minutes=1):
+                minute = _capacity_seen(policy, reading, replicas, now)
+                self._capacities[endpoint] = advance(before, minute, prior_profile(policy), policy.spec.slo)
+
+    def _learned_profile(self, policy: ScalingPolicy, startup: StartupLaw | None) -> CapacityProfile:
+        endpoint, prior = policy.endpoint, prior_profile(policy, startup)
+        known = self._capacities.get(endpoint) if policy.spec.capacity.learn else None
+        self._profiles[endpoint] = profile_of(known, prior, self._profiles.get(endpoint))
+        return self._profiles[endpoint]
 
     def _read(
         self, policies: Sequence[ScalingPolicy], now: datetime, problems: dict[str, str]
@@ -210,6 +241,24 @@ def prior_profile(policy: ScalingPolicy, startup: StartupLaw | None = None) -> C
         startup=startup or prior_startup(policy),
         gpus_per_replica=target.gpus_per_replica,
         cost_per_replica_hour=target.cost_per_replica_hour,
+    )
+
+
+def _capacity_seen(
+    policy: ScalingPolicy, reading: Reading, replicas: ReplicaState, now: datetime
+) -> CapacityObservation:
+    """The last minute as the capacity law wants it. Another unit or value in the policy begins anew."""
+    unit, per_replica = policy.spec.demand.unit, policy.spec.capacity.per_replica
+    n_bins = max(1, round(60 / reading.recent.step_seconds))
+    last = reading.recent.values[-n_bins:]
+    return CapacityObservation(
+        at=now,
+        demand=float(last.mean()) if len(last) == n_bins else np.nan,
+        ready_replicas=replicas.ready,
+        in_flight=reading.in_flight,
+        queue=reading.queue if unit is DemandUnit.REQUESTS else np.nan,
+        latency_seconds=reading.latency_seconds,
+        version=f"{unit} {per_replica:g}",
     )
 
 

@@ -12,7 +12,7 @@ from scaler.domain.decision import Actuation, Decision
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.record import DecisionRecord
-from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw, StartupObservation
+from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupObservation
 from scaler.domain.setting import Choice
 from scaler.domain.snapshot import ControlSignals, IdleAdvice, PastTurn
 
@@ -105,7 +105,7 @@ class Advice:
 class Advisor(Protocol):
     """From an endpoint's past to what the ordering rule needs. Holds fitted models and the replayed choice."""
 
-    def refit(self, policy: ScalingPolicy, history: DemandSeries, startup: StartupLaw, now: datetime) -> None:
+    def refit(self, policy: ScalingPolicy, history: DemandSeries, profile: CapacityProfile, now: datetime) -> None:
         """Fit models and choose the setting anew from the history that had ended by `now`."""
         ...
 

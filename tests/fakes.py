@@ -12,7 +12,7 @@ from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.record import DecisionRecord
-from scaler.domain.replicas import ReplicaState
+from scaler.domain.replicas import CapacityProfile, ReplicaState
 from scaler.domain.snapshot import ControlSignals, PastTurn
 from scaler.errors import HeadstartError
 from scaler.ports import Advice, Reading
@@ -118,11 +118,13 @@ class FakeAdvisor:
 
     error: Exception | None = None
     refitted: list[EndpointId] = field(default_factory=list)
+    profiles: list[CapacityProfile] = field(default_factory=list)
 
-    def refit(self, policy: ScalingPolicy, history: DemandSeries, startup: object, now: datetime) -> None:
+    def refit(self, policy: ScalingPolicy, history: DemandSeries, profile: CapacityProfile, now: datetime) -> None:
         if self.error:
             raise self.error
         self.refitted.append(policy.endpoint)
+        self.profiles.append(profile)
 
     def advise(self, policy: ScalingPolicy, reading: Reading, replicas: ReplicaState | None, now: datetime) -> Advice:
         if self.error:

@@ -169,3 +169,43 @@ def test_a_hold_of_a_trigger_survives_from_turn_to_turn(cycle):
 
 def _with_hold(record, until):
     return replace(record, decision=replace(record.decision, hold_scale_in_until=until))
+
+
+def some_minutes_with_a_queue(cycle, minutes=60):
+    """Two replicas that are thought to carry one a second each carry 0.8, and the queue never ends."""
+    cycle.source.demand, cycle.source.queue = 1.6, 40.0
+    for _ in range(minutes):
+        cycle.target.states = {endpoint: some_replicas(2) for endpoint in cycle.target.states}
+        cycle.turn()
+        cycle.clock.advance(timedelta(minutes=1))
+
+
+def test_capacity_is_learned_from_turns_and_handed_to_the_refit(cycle, chat):
+    cycle.learns_capacity = True
+    some_minutes_with_a_queue(cycle)
+    cycle.refit([chat], {})
+    profile = cycle.advisor.profiles[-1]
+    assert profile.demand_per_replica == pytest.approx(0.8, rel=0.02)
+    assert "too slow" in profile.measured_how
+
+
+def test_capacity_is_the_policys_where_it_says_so_and_in_the_simulator(cycle, chat):
+    some_minutes_with_a_queue(cycle)
+    cycle.refit([chat], {})
+    assert cycle.advisor.profiles[-1].demand_per_replica == 1.0
+    cycle.learns_capacity = True
+    fixed = a_policy({"capacity": {"learn": False}}, name="chat")
+    cycle.policies.policies = [fixed]
+    some_minutes_with_a_queue(cycle)
+    cycle.refit([fixed], {})
+    assert cycle.advisor.profiles[-1].demand_per_replica == 1.0
+
+
+def test_another_value_in_the_policy_begins_anew(cycle, chat):
+    cycle.learns_capacity = True
+    some_minutes_with_a_queue(cycle)
+    changed = a_policy({"capacity": {"perReplica": 0.7}}, name="chat")
+    cycle.policies.policies = [changed]
+    some_minutes_with_a_queue(cycle, minutes=1)
+    cycle.refit([changed], {})
+    assert cycle.advisor.profiles[-1].demand_per_replica == 0.7

@@ -8,7 +8,7 @@ from datetime import datetime
 from forecaster.series import DemandSeries
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
-from scaler.domain.replicas import ReplicaState, StartupLaw
+from scaler.domain.replicas import CapacityProfile, ReplicaState
 from scaler.errors import TemporaryError
 from scaler.ports import Advice, Advisor, Reading
 
@@ -25,13 +25,13 @@ class FleetAdvisor:
         self._lock = threading.Lock()
         self._advisors: dict[EndpointId, Advisor] = {}
 
-    def refit(self, policy: ScalingPolicy, history: DemandSeries, startup: StartupLaw, now: datetime) -> None:
+    def refit(self, policy: ScalingPolicy, history: DemandSeries, profile: CapacityProfile, now: datetime) -> None:
         if self._stopping.is_set():
             raise TemporaryError(f"{policy.endpoint}: not refitted, the service stops")
         with self._lock:
             present = self._advisors.get(policy.endpoint)
             refitted = copy.deepcopy(present) if present is not None else self._make()
-        refitted.refit(policy, history, startup, now)
+        refitted.refit(policy, history, profile, now)
         with self._lock:
             self._advisors[policy.endpoint] = refitted
 

@@ -106,6 +106,7 @@ def assemble(settings: Settings, outside: Outside, store: SqlStore, make_advisor
         advisor=advisor,
         log=store,
         turn_length=settings.turn,
+        learns_capacity=True,
     )
     return Service(
         settings=settings,

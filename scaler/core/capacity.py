@@ -27,6 +27,8 @@ STEP_UP = 0.03
 """Share of the way, in logarithms, that one observation moves capacity: down fast as misses cost users, up slowly."""
 MOST_FACTOR = 4.0
 """Never further from the policy's value than this factor: beyond it the policy is wrong and a person should look."""
+MOST_GROWTH = 0.3
+"""Of demand. A rate is read over a window and lags behind the queue: on a steep ramp the two do not fit together."""
 LONGEST_GAP = timedelta(minutes=3)
 """Between two observations for the queue's growth to be known."""
 SETTLING = timedelta(minutes=10)
@@ -96,10 +98,10 @@ def profile_of(
     state: LearnedCapacity | None, prior: CapacityProfile, previous: CapacityProfile | None = None
 ) -> CapacityProfile:
     """The prior with what was learned in it; `previous` itself unless its capacity moved by MATERIAL_CHANGE."""
-    learned = prior
-    if state is not None and state.too_slow + state.carried_more:
-        how = f"learned from {state.minutes} minutes: {state.too_slow} too slow, {state.carried_more} carried more"
-        learned = replace(prior, demand_per_replica=state.per_replica, measured_how=how, measured_at=state.last.at)
+    if state is None or not state.too_slow + state.carried_more:
+        return prior
+    how = f"learned from {state.minutes} minutes: {state.too_slow} too slow, {state.carried_more} carried more"
+    learned = replace(prior, demand_per_replica=state.per_replica, measured_how=how, measured_at=state.last.at)
     return previous if previous is not None and _same(previous, learned) else learned
 
 
@@ -154,6 +156,8 @@ def _carried(before: CapacityObservation, one: CapacityObservation) -> float:
     if isnan(before.queue) or not timedelta(0) < span <= LONGEST_GAP:
         return nan
     growth = (one.queue - before.queue) / span.total_seconds()
+    if abs(growth) > MOST_GROWTH * one.demand:
+        return nan
     return max(one.demand - growth, 0.0) / one.ready_replicas
 
 

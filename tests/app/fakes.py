@@ -11,7 +11,7 @@ from scaler.cycle import prior_profile
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
-from scaler.domain.replicas import ReplicaState, StartupLaw, StartupObservation
+from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupObservation
 from scaler.domain.snapshot import ControlSignals
 from scaler.errors import HeadstartError
 from scaler.ports import Advice, Reading
@@ -129,7 +129,7 @@ class PlainAdvisor:
 
     refits: list[str] = field(default_factory=list)
 
-    def refit(self, policy: ScalingPolicy, history: DemandSeries, startup: StartupLaw, now: datetime) -> None:
+    def refit(self, policy: ScalingPolicy, history: DemandSeries, profile: CapacityProfile, now: datetime) -> None:
         self.refits.append(str(policy.endpoint))
 
     def advise(self, policy: ScalingPolicy, reading: Reading, replicas: ReplicaState | None, now: datetime) -> Advice:

@@ -9,7 +9,7 @@ from forecaster.series import DemandSeries, DemandUnit
 from scaler.cycle import prior_profile
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
-from scaler.domain.replicas import ReplicaState, StartupLaw
+from scaler.domain.replicas import CapacityProfile, ReplicaState
 from scaler.domain.snapshot import ControlSignals
 from scaler.ports import Advice, Reading
 from scaler.simulator.baselines.base import Site, Situation
@@ -29,7 +29,7 @@ class PresentAdvisor:
         self.refits: list[tuple[datetime, datetime]] = []
         """(now, end of the history that was seen)"""
 
-    def refit(self, policy: ScalingPolicy, history: DemandSeries, startup: StartupLaw, now: datetime) -> None:
+    def refit(self, policy: ScalingPolicy, history: DemandSeries, profile: CapacityProfile, now: datetime) -> None:
         self.refits.append((now, history.end))
 
     def advise(self, policy: ScalingPolicy, reading: Reading, replicas: ReplicaState | None, now: datetime) -> Advice:

@@ -63,7 +63,7 @@ class SelfReplayAdvisor:
         at = len(replay.rows.tape)
         if at >= replay.rows.made:
             self._make_rows(replay, policy, at)
-        replay.watch(at)
+        replay.paths.watch(at)
         signals = self._signals(replay, at)
         advice = self._idle_advice(replay, policy, reading, replicas, now)
         return Advice(signals=signals, choice=replay.choice(at, now), idle=advice, profile=replay.profile)
@@ -72,7 +72,7 @@ class SelfReplayAdvisor:
         demand_now = replay.rows.now(at)
         if np.isnan(demand_now):
             return None
-        own, shadow = replay.playing(at), replay.shadow()
+        own, shadow = replay.playing(at), replay.paths.shadow()
         ahead, floor, peak = replay.rows.of_setting(at, own)
         setting = replay.family.settings[own]
         read_at = replay.rows.start + at * self._turn
