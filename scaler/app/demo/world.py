@@ -48,7 +48,7 @@ FLEET: Mapping[str, dict[str, Any]] = {
         "prod",
         {
             "target": {"gpusPerReplica": 1, "costPerReplicaHour": 2.5, "pool": "a100"},
-            "capacity": {"perReplica": 0.4, "maxConcurrency": 8},
+            "capacity": {"perReplica": 0.4, "maxConcurrency": 8, "learn": False},
             "replicas": {"min": 1, "max": 24},
         },
     ),
@@ -57,7 +57,7 @@ FLEET: Mapping[str, dict[str, Any]] = {
         "prod",
         {
             "target": {"gpusPerReplica": 2, "costPerReplicaHour": 5.0, "pool": "a100"},
-            "capacity": {"perReplica": 0.15, "maxConcurrency": 6},
+            "capacity": {"perReplica": 0.15, "maxConcurrency": 6, "learn": False},
             "replicas": {"min": 0, "max": 12},
             "scaleToZero": {"enabled": True, "coldRequestCost": 0.05, "minIdle": "10m"},
         },
@@ -67,7 +67,7 @@ FLEET: Mapping[str, dict[str, Any]] = {
         "prod",
         {
             "target": {"gpusPerReplica": 1, "costPerReplicaHour": 2.5, "pool": "l40s"},
-            "capacity": {"perReplica": 0.35, "maxConcurrency": 4},
+            "capacity": {"perReplica": 0.35, "maxConcurrency": 4, "learn": False},
             "replicas": {"min": 1, "max": 20},
         },
     ),
@@ -76,7 +76,7 @@ FLEET: Mapping[str, dict[str, Any]] = {
         "lab",
         {
             "target": {"gpusPerReplica": 1, "costPerReplicaHour": 1.2, "pool": "l40s"},
-            "capacity": {"perReplica": 0.5, "maxConcurrency": 8},
+            "capacity": {"perReplica": 0.5, "maxConcurrency": 8, "learn": False},
             "replicas": {"min": 0, "max": 4},
             "scaleToZero": {"enabled": True, "coldRequestCost": 0.02, "minIdle": "5m"},
         },
