@@ -101,8 +101,12 @@ class KubernetesApi:
     ) -> None:
         self._custom: Any = client.CustomObjectsApi(api_client)
         self._core: Any = client.CoreV1Api(api_client)
-        # Raw answers: building typed objects of a thousand pods takes seconds.
-        self._options: Mapping[str, Any] = {"_preload_content": False, "_request_timeout": timeout_seconds}
+        # Raw answers: building typed objects of a thousand pods takes seconds. Two time-outs (connecting, reading),
+        # because some releases of the client take a single float for none at all.
+        self._options: Mapping[str, Any] = {
+            "_preload_content": False,
+            "_request_timeout": (timeout_seconds, timeout_seconds),
+        }
         self._pause = pause
 
     def read_scale(self, kind: ScalableKind, namespace: str, name: str) -> Json:
