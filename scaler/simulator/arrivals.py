@@ -11,8 +11,8 @@ from forecaster.series import DemandSeries, FloatArray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepGrid:
-    """Control steps [start + k*step, start + (k+1)*step) for k in range(n_steps), aligned to multiples of `step` since the
-    epoch."""
+    """Control steps [start + k*step, start + (k+1)*step) for k in range(n_steps), aligned to multiples of `step`
+    since the epoch."""
 
     start: datetime
     step: timedelta
@@ -63,8 +63,8 @@ def spread(series: DemandSeries, grid: StepGrid, seed: int, key: str = "") -> St
     """The series on the control grid: each bin's arrivals fall independently and uniformly over the bin.
 
     The counts of the steps are whole numbers that add up to the bin's count. Every bin draws from its own generator,
-    seeded by (seed, key, the bin's start), so that changing one bin changes no other. A concurrency level is not spread:
-    each step holds the level itself, as unit-seconds. Example: a 60 s bin of 8 requests might give 3, 1, 2, 2.
+    seeded by (seed, key, the bin's start), so that changing one bin changes no other. A concurrency level is not
+    spread: each step holds the level itself, as unit-seconds. Example: a 60 s bin of 8 requests might give 3, 1, 2, 2.
     """
     bin_s, step_s = series.step_seconds, grid.step_seconds
     offset = (series.start - grid.start).total_seconds()

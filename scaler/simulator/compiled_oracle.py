@@ -25,13 +25,15 @@ def cheapest_path(
     first: int,
     lead_steps: int,
 ) -> np.ndarray:
-    """Ready replicas per step, shape (n_steps,), that minimise replica-seconds + start_cost per start + price per bad unit.
+    """Ready replicas per step, shape (n_steps,), that minimise replica-seconds + start_cost per start + price per bad
+    unit.
 
-    V_t(q, n) over queues q and replicas n: from (q, m) to n costs start_cost (n - m)^+ (prefix minima make the choice of m
-    linear in n), then n * step_seconds, then price * the work of the step before if the queue that it left exceeds what n serve
-    in time, n * wait_room. Within the first `lead_steps` no more than `first` can be ready. Queues are kept on a grid: evenly up to what the highest count may leave
-    waiting, rounded up so that nothing is ever served for free; beyond, where all is late anyway, in ratios.
-    States that a shorter queue beats at no higher cost are skipped.
+    V_t(q, n) over queues q and replicas n: from (q, m) to n costs start_cost (n - m)^+ (prefix minima make the choice
+    of m linear in n), then n * step_seconds, then price * the work of the step before if the queue that it left
+    exceeds what n serve in time, n * wait_room. Within the first `lead_steps` no more than `first` can be ready.
+    Queues are kept on a grid: evenly up to what the highest count may leave waiting, rounded up so that nothing is
+    ever served for free; beyond, where all is late anyway, in ratios. States that a shorter queue beats at no higher
+    cost are skipped.
     """
     n_steps, width = len(work), highest + 1
     fine_top = max(highest * wait_room, room)

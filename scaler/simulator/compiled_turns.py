@@ -1,7 +1,7 @@
 """Turns of a rarely used endpoint, compiled: the law of the next arrival and the ordering rule, one step after another.
 
-Nothing is decided here: the kernels are those of `scaler.core.idle` (made compilable by scaler.simulator.sparse) and of the
-compiled replay. A test holds that the orders equal those of the whole cycle in the simulated world.
+Nothing is decided here: the kernels are those of `scaler.core.idle` (made compilable by scaler.simulator.sparse) and
+of the compiled replay. A test holds that the orders equal those of the whole cycle in the simulated world.
 """
 
 import inspect

@@ -17,8 +17,8 @@ ALLOWED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """All faults of one run. `forecast` is "", "noise", "zero" or "shift" (by `shift`); outages are (start, length), the
-    start relative to the test span."""
+    """All faults of one run. `forecast` is "", "noise", "zero" or "shift" (by `shift`); outages are (start, length),
+    the start relative to the test span."""
 
     forecast: str = ""
     shift: timedelta = timedelta(0)
@@ -36,7 +36,8 @@ class Faults:
 
 
 def parse_faults(names: Sequence[str]) -> Faults:
-    """The faults that these names ask for. Raises SettingsError naming the fault, what was found and what is allowed."""
+    """The faults that these names ask for. Raises SettingsError naming the fault, what was found and what is
+    allowed."""
     faults = Faults(names=tuple(names))
     for name in names:
         kind, _, value = name.partition(":")

@@ -1,9 +1,9 @@
 """One endpoint of the simulated world: a first-in-first-out queue before replicas that take time to start.
 
 Fluid: a step's arrivals flow in evenly over the step; a ready replica serves `capacity` units per second, first come
-first served; what finds no room waits. A row of the outcome is one step: the order is given at its start, everything else
-is as at its end. A replica is paid from its order until it is let go. Scale-in is instant and lets starting replicas go
-first, the newest first.
+first served; what finds no room waits. A row of the outcome is one step: the order is given at its start, everything
+else is as at its end. A replica is paid from its order until it is let go. Scale-in is instant and lets starting
+replicas go first, the newest first.
 
 Concurrency is served the same way in unit-seconds: a level d over a step of s seconds is d x s units of work, a replica
 that holds c at once does c per second, and what exceeds the room is carried on, as open requests are.
@@ -21,7 +21,8 @@ NOTHING = 1e-9
 
 
 class Lane:
-    """Mutable by design: the world moves when told, one step at a time. All times are seconds since the lane's start."""
+    """Mutable by design: the world moves when told, one step at a time. All times are seconds since the lane's
+    start."""
 
     def __init__(
         self,
@@ -144,13 +145,13 @@ class Outcome:
             return 0.0
         by_wait = np.argsort(self.wait_seconds, kind="stable")
         share = np.cumsum(self.demand[by_wait]) / total
-        return float(self.wait_seconds[by_wait[min(np.searchsorted(share, 0.95 - 1e-12), len(by_wait) - 1)]])
+        return float(self.wait_seconds[by_wait[min(int(np.searchsorted(share, 0.95 - 1e-12)), len(by_wait) - 1)]])
 
 
 def outcome_of(lane: Lane, *, is_rate: bool) -> Outcome:
     """The outcome of a lane that has come to its end."""
     unit = 1.0 if is_rate else lane.step_seconds
-    desired, starting, ready, queue, room = lane.rows.T
+    desired, starting, ready, queue, _ = lane.rows.T
     return Outcome(
         demand=lane.work / unit,
         desired=desired.copy(),

@@ -1,8 +1,8 @@
 """The clairvoyant: what knowing all arrivals beforehand would have cost, at the same objective.
 
 Two numbers bracket the best that any scaler could have done. `lower_bound`: no schedule of whole or fractional replicas
-whose attainment reaches the objective costs less. `feasible`: a schedule of whole replicas, played in the same world with
-the same start-up time, that reaches it. Loading costs the clairvoyant too: a start is paid from its order.
+whose attainment reaches the objective costs less. `feasible`: a schedule of whole replicas, played in the same world
+with the same start-up time, that reaches it. Loading costs the clairvoyant too: a start is paid from its order.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from scaler.simulator.lane import Lane, Outcome, outcome_of
 from scaler.simulator.startups import StartupModel
 
 MOST_BLOCKS = 3600
-"""HiGHS solves so many in about two seconds; longer spans are bounded on coarser blocks (5 days of two minutes instead of
-one: 0.2 % looser)."""
+"""HiGHS solves so many in about two seconds; longer spans are bounded on coarser blocks (5 days of two minutes
+instead of one: 0.2 % looser)."""
 BLOCK_SECONDS = 60.0
 FEW_REPLICAS = 4
 """Up to so many replicas a bound on whole replicas beats the fluid one; beyond, it is looser and slower."""
@@ -27,7 +27,8 @@ CLOSE_ENOUGH = 0.01
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """One endpoint's test span as the clairvoyant sees it. `work` (n_steps,) units; `first` replicas stand at the start."""
+    """One endpoint's test span as the clairvoyant sees it. `work` (n_steps,) units; `first` replicas stand at the
+    start."""
 
     work: FloatArray
     step_seconds: float
@@ -88,8 +89,9 @@ def _fluid_bound_seconds(task: Task) -> float | None:
 
     min sum_t b n_t + S y_t  with  y_t >= n_t - n_(t-1),  s_t + r_(t-1) <= c b n_t,  s_t + r_t <= w_t,
     sum_t s_t + r_t >= A sum_t w_t,  0 <= n_t <= max; s_t, r_t: work of block t served in t, in t + 1.
-    A good request of block t waits less than a block, so it is served in t or t + 1; means over a block vary no more than
-    the counts themselves: every schedule that reaches the objective A is a point of this programme, at no higher cost.
+    A good request of block t waits less than a block, so it is served in t or t + 1; means over a block vary no more
+    than the counts themselves: every schedule that reaches the objective A is a point of this programme, at no higher
+    cost.
     """
     # scipy.optimize takes half a second to import and only a replay needs it.
     from scipy.optimize import linprog
@@ -120,8 +122,8 @@ def _fluid_bound_seconds(task: Task) -> float | None:
 
 
 def _blocks(task: Task) -> tuple[FloatArray, float]:
-    """Work per block and the block's length. The last block is filled up with nothing (its replicas are paid in full only
-    where that costs less than the span itself: the programme is free to let them go)."""
+    """Work per block and the block's length. The last block is filled up with nothing (its replicas are paid in full
+    only where that costs less than the span itself: the programme is free to let them go)."""
     least = max(BLOCK_SECONDS, task.queue_wait_seconds)
     per_block = ceil(least / task.step_seconds - 1e-9)
     per_block *= ceil(len(task.work) / per_block / MOST_BLOCKS)
@@ -202,8 +204,8 @@ def _lead_steps(task: Task) -> int:
 def _played(task: Task, ready: np.ndarray) -> Outcome:
     """The schedule in the world: each replica is ordered one start-up time before it is to be ready.
 
-    A dip shorter than the start-up time never pays, so ordering the highest count of the next start-up time gives exactly
-    the path.
+    A dip shorter than the start-up time never pays, so ordering the highest count of the next start-up time gives
+    exactly the path.
     """
     lead = _lead_steps(task)
     ahead = np.concatenate([ready, np.full(lead, ready[-1])])

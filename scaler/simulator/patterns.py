@@ -53,7 +53,7 @@ def demand_of(
     Example: spike, low 1, high 10, at 9h, lasts 15m: about 60 requests a minute, 600 from 9:00 to 9:15 of every day.
     """
     n = int(span / MINUTE)
-    second = (np.arange(n) * 60.0) % 86_400.0
+    second: FloatArray = (np.arange(n, dtype=np.float64) * 60.0) % 86_400.0
     shape = PATTERNS[pattern](second, at.total_seconds(), lasts.total_seconds())
     counts = rng.poisson(60.0 * (low + (high - low) * shape))
     return DemandSeries(unit=DemandUnit.REQUESTS, start=START, step=MINUTE, values=counts / 60.0)

@@ -1,13 +1,13 @@
 """The product on recorded demand: the real cycle in the simulated world, beside baselines and the clairvoyant.
 
-What is the same for every strategy: arrivals inside their bins, start-up times, the world's rules (lane.py), and the state
-at the start of the test span: ceil(demand of the minute before / capacity) replicas stand ready, nothing waits, nothing
-starts. The warm-up before it is history only. The policy's mode does not matter here: orders are carried out.
+What is the same for every strategy: arrivals inside their bins, start-up times, the world's rules (lane.py), and the
+state at the start of the test span: ceil(demand of the minute before / capacity) replicas stand ready, nothing waits,
+nothing starts. The warm-up before it is history only. The policy's mode does not matter here: orders are carried out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil, nan
@@ -47,6 +47,10 @@ REACTIVE = "reactive"
 ENOUGH_STARTS = 10
 DEFAULT_BASELINES = (REACTIVE, "hpa", "keda", "knative", "static", "keepalive")
 
+OWN_KNOB = (0.9, 0.97, 0.99, 0.997, 0.999)
+"""The product's own knob on a frontier: the objective that it is promised to keep. On endpoints that go to zero the
+price of a cold request decides instead: it is scaled by (1 - policy's objective) / (1 - value)."""
+
 Progress = Callable[[str, int, int], None]
 """Called with (what, steps done, steps in all) now and then."""
 MakeAdvisor = Callable[[Mapping[EndpointId, DemandSeries], Faults, bool], Advisor]
@@ -56,8 +60,8 @@ batches what it would compute turn by turn; row t of what it prepares may read w
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayRequest:
-    """What to replay. `warmup` counts from the start of the trace; `length` None: to its end. `startup` None: as the policy
-    expects, always the same."""
+    """What to replay. `warmup` counts from the start of the trace; `length` None: to its end. `startup` None: as the
+    policy expects, always the same."""
 
     policies: Mapping[EndpointId, ScalingPolicy]
     traces: Mapping[EndpointId, DemandSeries]
@@ -83,10 +87,10 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EndpointResult:
-    """Everything one endpoint's replay gave. `outcomes` begins with the product's own strategy. `decisions` are the turns
-    that changed the order and the first of each hour, as rows. `ahead` (n_steps,) is the demand per second that each
-    turn planned for (NaN: it planned nothing). `turned` says how the own strategy was played: "cycle", or "compiled"
-    (sparse_turns.py: the same orders, without the explanations)."""
+    """Everything one endpoint's replay gave. `outcomes` begins with the product's own strategy. `decisions` are the
+    turns that changed the order and the first of each hour, as rows. `ahead` (n_steps,) is the demand per second that
+    each turn planned for (NaN: it planned nothing). `turned` says how the own strategy was played: "cycle", or
+    "compiled" (sparse_turns.py: the same orders, without the explanations)."""
 
     policy: ScalingPolicy
     start: datetime
@@ -156,8 +160,8 @@ def run_replay(
 ) -> ReplayResult:
     """The request played from beginning to end. The same request gives the same result.
 
-    With several endpoints and `processes` > 1 (`make_advisor` must be picklable then) endpoints are spread over processes.
-    `whole_cycle` turns the cycle even where compiled turns give the same orders.
+    With several endpoints and `processes` > 1 (`make_advisor` must be picklable then) endpoints are spread over
+    processes. `whole_cycle` turns the cycle even where compiled turns give the same orders.
     Raises TraceError where the warm-up leaves nothing to test, SettingsError for an unknown baseline.
     """
     known = (REACTIVE, *BASELINES)
@@ -210,6 +214,8 @@ def _endpoint(
         outcomes[key] = _played(baseline, None, span, site, blind)
         if request.frontier:
             frontier[key] = [_point(baseline, knob, span, site, blind) for knob in baseline.knob_values]
+    if request.frontier and request.with_own:
+        frontier[OWN] = [_own_point(request, make_advisor, whole_cycle, name, value) for value in OWN_KNOB]
     best = None
     if request.with_clairvoyant:
         progress("clairvoyant", 0, 1)
@@ -234,9 +240,9 @@ def _span(request: ReplayRequest, name: EndpointId) -> _Span:
     grid = covering_grid(series.start, end, TURN)
     first = grid.index(begin)
     if first >= grid.n_steps:
-        hours = (series.end - series.start).total_seconds() / 3600
+        covered, asked = ((span.total_seconds() / 3600) for span in (series.end - series.start, request.warmup))
         raise TraceError(
-            f"{name}: the trace covers {hours:.1f} h and the warm-up takes {request.warmup.total_seconds() / 3600:.1f} h; "
+            f"{name}: the trace covers {covered:.1f} h and the warm-up takes {asked:.1f} h; "
             "need a warm-up that ends before the trace does"
         )
     kept = series.until(end)
@@ -276,6 +282,61 @@ def _point(baseline: Baseline, knob: float, span: _Span, site: Site, blind: Call
     outcome = _played(baseline, knob, span, site, blind)
     wait = span.policy.spec.slo.queue_wait.total_seconds()
     return Point(knob=knob, replica_hours=outcome.replica_hours, slo_attainment=outcome.attainment(wait))
+
+
+def _own_point(
+    request: ReplayRequest, make_advisor: MakeAdvisor, whole_cycle: bool, name: EndpointId, objective: float
+) -> Point:
+    """The product with another objective, held against the same promised wait."""
+    policy = request.policies[name]
+    spec = policy.spec
+    scale = (1.0 - spec.slo.objective) / (1.0 - objective)
+    changed = spec.model_copy(
+        update={
+            "slo": spec.slo.model_copy(update={"objective": objective}),
+            "scale_to_zero": spec.scale_to_zero.model_copy(
+                update={"cold_request_cost": scale * spec.scale_to_zero.cold_request_cost}
+            ),
+        }
+    )
+    alone = replace(
+        request,
+        policies={name: policy.model_copy(update={"spec": changed})},
+        traces={name: request.traces[name]},
+        baselines=(),
+        frontier=False,
+        with_clairvoyant=False,
+    )
+    outcome = _endpoint(alone, make_advisor, whole_cycle, name).outcomes[OWN]
+    wait = spec.slo.queue_wait.total_seconds()
+    return Point(knob=objective, replica_hours=outcome.replica_hours, slo_attainment=outcome.attainment(wait))
+
+
+def tuned_in_hindsight(request: ReplayRequest, name: EndpointId, baseline: str) -> Point | None:
+    """The cheapest value of the baseline's knob that keeps the objective on this very span; None where none does.
+
+    What no user can have: a knob set after the fact. Values go from cheapest to most careful, so they are halved; the
+    last ones around the answer are all tried, as attainment need not be monotone there.
+    """
+    span = _span(request, name)
+    site, blind = _site(span), _blind(request.faults, span)
+    chosen, objective = BASELINES[baseline], span.policy.spec.slo.objective
+    values = chosen.knob_values
+    tried: dict[int, Point] = {}
+
+    def keeps(i: int) -> bool:
+        if i not in tried:
+            tried[i] = _point(chosen, values[i], span, site, blind)
+        return tried[i].slo_attainment >= objective
+
+    low, high = 0, len(values) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if keeps(middle) else (middle + 1, high)
+    for i in range(max(0, low - 1), min(len(values), low + 2)):
+        keeps(i)
+    keeping = [point for point in tried.values() if point.slo_attainment >= objective]
+    return min(keeping, key=lambda point: point.replica_hours, default=None)
 
 
 def task_of(span: _Span) -> Task:

@@ -74,7 +74,8 @@ def _head(result: ReplayResult, figures: Mapping[str, Any]) -> str:
     faults = f" With these faults: {escape(', '.join(result.faults.names))}." if result.faults.names else ""
     return (
         f'<h1>Replay of {names}{more}</h1><p class="lead">{first.start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, '
-        f"decided every {outcome.step_seconds:g} s by the same code that runs in the cluster, on recorded demand.{faults}</p>"
+        f"decided every {outcome.step_seconds:g} s by the same code that runs in the cluster, on recorded demand."
+        f"{faults}</p>"
     )
 
 
@@ -313,9 +314,9 @@ def _endpoints_table(endpoints: Mapping[str, Any]) -> str:
 
 def _glossary() -> str:
     return (
-        "<h2>How to read this</h2><p>A replica is paid from its order until it is let go, so a start costs its loading "
-        "time. A request is in time if the step it falls in ends with a wait within the promise; it is cold if that step "
-        "ends without a ready replica. The clairvoyant knows every arrival beforehand and pays for starts like everyone "
-        "else: no strategy that keeps the promise can cost less than its lower bound, and its path shows what is "
-        "reachable. All strategies begin the span with the same replicas.</p>"
+        "<h2>How to read this</h2><p>A replica is paid from its order until it is let go, so a start costs its "
+        "loading time. A request is in time if the step it falls in ends with a wait within the promise; it is cold if "
+        "that step ends without a ready replica. The clairvoyant knows every arrival beforehand and pays for starts "
+        "like everyone else: no strategy that keeps the promise can cost less than its lower bound, and its path shows "
+        "what is reachable. All strategies begin the span with the same replicas.</p>"
     )

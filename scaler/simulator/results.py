@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -15,6 +15,7 @@ from scaler.simulator.lane import Outcome
 from scaler.simulator.oracle import Clairvoyant
 from scaler.simulator.replay import EndpointResult, ReplayResult
 
+FRONTIER = ("endpoint", "strategy", "knob", "replica_hours", "slo_attainment")
 TIMELINE = ("timestamp", "demand", "desired", "starting", "ready", "queue", "wait_seconds")
 
 
@@ -41,8 +42,8 @@ def _endpoint_summary(found: EndpointResult) -> dict[str, Any]:
 
 
 def figures(outcome: Outcome, found: EndpointResult) -> dict[str, float]:
-    """The figures of one strategy on one endpoint. `slo_attainment` is the share of demand in steps whose `wait_seconds` is
-    within slo.queueWait; `cold_requests` the demand of steps that ended without a ready replica."""
+    """The figures of one strategy on one endpoint. `slo_attainment` is the share of demand in steps whose
+    `wait_seconds` is within slo.queueWait; `cold_requests` the demand of steps that ended without a ready replica."""
     spec = found.policy.spec
     hours = outcome.replica_hours
     return {
@@ -88,8 +89,8 @@ def _rounded(value: float) -> float:
 
 
 def timeline_rows(result: ReplayResult, strategy: str) -> Iterator[list[object]]:
-    """The timeline of one strategy, header first; the endpoint leads each row when there are several. Time stamps are epoch
-    seconds."""
+    """The timeline of one strategy, header first; the endpoint leads each row when there are several. Time stamps are
+    epoch seconds."""
     yield [*(["endpoint"] if result.several else []), *TIMELINE]
     for name, found in result.endpoints.items():
         outcome = found.outcomes[strategy]
@@ -118,14 +119,22 @@ def timeline_rows(result: ReplayResult, strategy: str) -> Iterator[list[object]]
             ]
 
 
+def _frontier_rows(result: ReplayResult) -> Iterator[list[object]]:
+    for name, found in result.endpoints.items():
+        for strategy, points in found.frontier.items():
+            for point in points:
+                hours, share = _rounded(point.replica_hours), _rounded(point.slo_attainment)
+                yield [label(name), strategy, point.knob, hours, share]
+
+
 def label(name: EndpointId) -> str:
     """How an endpoint is called in files: the trace's own name for it."""
     return name.name
 
 
 def write_replay(result: ReplayResult, out_dir: Path | str, report: str | None = None) -> None:
-    """`summary.json`, one `timeline-<strategy>.csv` each, `decisions.jsonl` and (given its text) `report.html` stand in
-    `out_dir` afterwards, all of them new.
+    """`summary.json`, one `timeline-<strategy>.csv` each, `decisions.jsonl`, `frontier.csv` where one was asked for,
+    and (given its text) `report.html` stand in `out_dir` afterwards, all of them new.
 
     Everything is written beside it first and moved there at the end, so that a run that fails leaves nothing half done.
     `decisions.jsonl` holds the turns that changed an order and the first turn of every hour.
@@ -148,6 +157,11 @@ def _files(result: ReplayResult, report: str | None) -> Iterator[tuple[str, str]
         text = StringIO()
         csv.writer(text, lineterminator="\n").writerows(timeline_rows(result, strategy))
         yield f"timeline-{strategy}.csv", text.getvalue()
+    points = list(_frontier_rows(result))
+    if points:
+        text = StringIO()
+        csv.writer(text, lineterminator="\n").writerows([FRONTIER, *points])
+        yield "frontier.csv", text.getvalue()
     lines = [json.dumps(row, allow_nan=False) for found in result.endpoints.values() for row in found.decisions]
     yield "decisions.jsonl", "".join(f"{line}\n" for line in lines)
     if report is not None:

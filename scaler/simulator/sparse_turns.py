@@ -1,9 +1,9 @@
 """The product's own strategy on a rarely used endpoint, without turning the whole cycle.
 
-Weeks of turns of hundreds of endpoints that one replica serves would take hours through the cycle. On such an endpoint the
-orders follow from the law of the next arrival and one fixed setting, and both are compiled. Played here only while the
-advisor itself would call the endpoint sparse at every refit, with a start-up time that is always the same and without
-faults; else the whole cycle turns.
+Weeks of turns of hundreds of endpoints that one replica serves would take hours through the cycle. On such an
+endpoint the orders follow from the law of the next arrival and one fixed setting, and both are compiled. Played here
+only while the advisor itself would call the endpoint sparse at every refit, with a start-up time that is always the
+same and without faults; else the whole cycle turns.
 """
 
 from datetime import timedelta
@@ -42,13 +42,15 @@ def sparse_orders(
     replay = EndpointReplay(policy, profile, grid.start, grid.step)
     replay.rows.append(series)
     every = max(1, round(policy.spec.forecast.refit / grid.step))
-    if not all(replay.looks_sparse(end) for end in range(first, grid.n_steps, every)):
-        return None
+    for replay.replayed in range(first, grid.n_steps, every):
+        replay.is_sparse = replay._looks_sparse()
+        if not replay.is_sparse:
+            return None
     terms = idle.terms_of(policy, profile.startup.mean, grid.step)
     requests = idle.requests_per_step(series)
     learned = IdleReplay(terms, prior)
     learned.learn(grid.start.timestamp(), requests[:first])
-    plays = np.array([replay.sparse_setting()], dtype=np.int64)
+    plays = np.array([replay.playing(first)], dtype=np.int64)
     state, ledger = new_state(1, replay.rules, standing), idle.new_ledger()
     orders = np.zeros(grid.n_steps - first, dtype=np.int64)
     replay.rows.start_at(first)

@@ -10,9 +10,9 @@ import numpy as np
 @dataclass(frozen=True, kw_only=True)
 class StartupModel:
     """One start takes `typical`, spread log-normally (`sigma` of the logarithm; 0: always the same) or drawn from
-    `observed_seconds` where given. With `cold_node_fraction` a node has to come first, which adds `node`. An attempt fails
-    with `failed_fraction` and begins anew (the replica keeps its place and its cost). All of it is `slow_factor` times
-    slower."""
+    `observed_seconds` where given. With `cold_node_fraction` a node has to come first, which adds `node`. An attempt
+    fails with `failed_fraction` and begins anew (the replica keeps its place and its cost). All of it is
+    `slow_factor` times slower."""
 
     typical: timedelta
     sigma: float = 0.0
@@ -39,6 +39,6 @@ class StartupModel:
 
     def _attempt(self, rng: np.random.Generator) -> float:
         if self.observed_seconds:
-            return float(self.observed_seconds[rng.integers(len(self.observed_seconds))])
+            return float(self.observed_seconds[int(rng.integers(len(self.observed_seconds)))])
         typical = self.typical.total_seconds()
         return typical * float(np.exp(self.sigma * rng.standard_normal())) if self.sigma else typical

@@ -1,7 +1,7 @@
 """The simulated world behind the ports: it moves only when told.
 
-One control step is a turn of the cycle, then `advance()`: the order is given at the start of the step from what had ended
-by then. Nothing here knows about forecasts; nothing in the cycle knows that this is no cluster.
+One control step is a turn of the cycle, then `advance()`: the order is given at the start of the step from what had
+ended by then. Nothing here knows about forecasts; nothing in the cycle knows that this is no cluster.
 """
 
 from collections.abc import Mapping, Sequence

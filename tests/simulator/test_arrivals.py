@@ -20,7 +20,8 @@ def test_the_steps_are_whole_numbers_that_add_up_to_all_bins(bin_length, counts,
     series = a_series(counts, bin_length, MONDAY + timedelta(seconds=7))
     demand = spread(series, covering_grid(series.start, series.end, STEP), seed)
     assert demand.work.sum() == sum(counts)
-    assert np.all(demand.work == np.rint(demand.work)) and np.all(demand.work >= 0)
+    assert np.all(demand.work == np.rint(demand.work))
+    assert np.all(demand.work >= 0)
 
 
 def test_steps_that_lie_in_one_bin_only_add_up_to_that_bin():
@@ -49,7 +50,8 @@ def test_the_same_seed_repeats_and_another_seed_or_endpoint_differs():
 def test_a_missing_bin_is_not_seen_and_brings_nothing():
     series = DemandSeries(unit=DemandUnit.REQUESTS, start=MONDAY, step=timedelta(minutes=1), values=[1.0, np.nan, 1.0])
     demand = spread(series, covering_grid(series.start, series.end, STEP), 0)
-    assert np.isnan(demand.values()[4:8]).all() and demand.work[4:8].sum() == 0
+    assert np.isnan(demand.values()[4:8]).all()
+    assert demand.work[4:8].sum() == 0
     assert not np.isnan(demand.values()[[*range(4), *range(8, 12)]]).any()
 
 

@@ -1,5 +1,7 @@
 """Worked examples of each baseline, from its public description."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ DAY = 5760
 
 
 class Watch:
-    """Feeds a strategy loads (replicas' worth), one step after another, obeying it as a cluster without start-up time."""
+    """Feeds a strategy loads (replicas' worth), step by step, obeying it as a cluster without start-up time."""
 
     def __init__(self, strategy, site, ready):
         self.strategy, self.now = strategy, a_situation(site, [], ready=ready)
@@ -62,8 +64,9 @@ def test_hpa_scales_in_only_after_five_quiet_minutes():
     for _ in range(10):
         watch.sees(8.0)
     counts = [watch.sees(2.0) for _ in range(30)]
-    # The metric, a minute's mean one scrape late, begins to fall after one step and is down after five; then the window.
-    assert counts[:20] == [8] * 20 and counts[24:] == [2] * 6
+    # The metric, a minute's mean one scrape late, falls after one step and is down after five; then the window.
+    assert counts[:20] == [8] * 20
+    assert counts[24:] == [2] * 6
 
 
 def test_hpa_sees_a_jump_only_after_the_scrape():
@@ -89,7 +92,8 @@ def test_keda_wakes_at_its_poll_and_sleeps_after_the_cooldown():
     counts = [watch.sees(0.0) for _ in range(40)]
     asleep = counts.index(0)
     # 300 s after the last active poll; the mean over a minute, one scrape late, stays above zero for five steps more.
-    assert 20 <= asleep <= 28 and set(counts[asleep:]) == {0}
+    assert 20 <= asleep <= 28
+    assert set(counts[asleep:]) == {0}
 
 
 def test_keda_takes_an_empty_answer_for_zero():
@@ -118,8 +122,9 @@ def test_knative_halves_at_most_and_goes_to_zero_after_window_and_grace():
     for _ in range(4):
         watch.sees(5.6)
     counts = [watch.sees(0.0) for _ in range(12)]
-    assert all(after >= before // 2 for before, after in zip(counts, counts[1:], strict=False) if before > 1)
-    assert counts[-1] == 0 and counts[4] > 0
+    assert all(after >= before // 2 for before, after in itertools.pairwise(counts) if before > 1)
+    assert counts[-1] == 0
+    assert counts[4] > 0
 
 
 def test_static_is_the_peak_minute_over_what_is_planned_for():
@@ -146,7 +151,8 @@ def test_hybrid_histogram_unloads_at_once_and_is_back_before_the_usual_gap():
     counts = [watch.sees(0.0) for _ in range(239)]
     first = counts.index(1, 5)
     # Head: bin 60 less a tenth, so 54 min after the arrival.
-    assert counts[4] == 0 and first * STEP == pytest.approx(54 * 60, abs=30)
+    assert counts[4] == 0
+    assert first * STEP == pytest.approx(54 * 60, abs=30)
 
 
 def test_hybrid_histogram_without_a_pattern_keeps_for_its_range():
@@ -172,7 +178,8 @@ def test_aws_stands_five_minutes_before_the_hour_and_never_scales_in_for_it():
     for step in range(200, 260):
         now.step = step
         wanted[step] = strategy.desired(now)
-    assert wanted[219] == 1 and wanted[220] == 8
+    assert wanted[219] == 1
+    assert wanted[220] == 8
 
 
 def test_gcp_takes_the_forecast_one_initialization_period_ahead():
@@ -189,7 +196,9 @@ def test_gcp_takes_the_forecast_one_initialization_period_ahead():
         counts.append(strategy.desired(now))
         now.push(0.0, 0.0)
     # Five minutes' means that begin 150 s ahead: the first of 1:00 shows at 0:52:45, all of it at 0:57:30.
-    assert counts[200] == 1 and counts[230] == 8 and counts[215] < 8
+    assert counts[200] == 1
+    assert counts[230] == 8
+    assert counts[215] < 8
 
 
 def test_ahpa_takes_the_season_or_the_present_whichever_is_larger():
@@ -241,7 +250,8 @@ def test_predictors_name_the_next_interval():
     assert constant(line) == 58.0
     assert arima(line) == pytest.approx(60.0, abs=0.5)
     assert kalman(line) == pytest.approx(60.0, abs=2.0)
-    assert arima([5.0, 7.0]) == 7.0 and kalman([5.0, 7.0]) == 7.0
+    assert arima([5.0, 7.0]) == 7.0
+    assert kalman([5.0, 7.0]) == 7.0
 
 
 def test_the_highest_of_a_window():
@@ -258,7 +268,8 @@ def test_every_baseline_runs_on_bursts_idleness_and_a_blind_spell_within_bounds(
         lane = a_lane(work, ready=2, startup=150.0)
         play(BASELINES[name].make(site, knob), lane, site, lambda step: 300 <= step < 340)
         out = outcome_of(lane, is_rate=True)
-        assert out.desired.min() >= 0 and out.desired.max() <= 6
+        assert out.desired.min() >= 0
+        assert out.desired.max() <= 6
 
 
 @pytest.mark.parametrize("name", sorted(set(BASELINES) - {"hybrid-histogram", "keepalive", "static"}))

@@ -12,7 +12,8 @@ from tests.simulator.makers import a_lane, played
 
 def test_a_replica_serves_one_startup_time_after_its_order_and_costs_from_its_order():
     out = outcome_of(played(a_lane([10] * 5, startup=30.0), [1] * 5), is_rate=True)
-    assert out.starting.tolist() == [1, 1, 0, 0, 0] and out.ready.tolist() == [0, 0, 1, 1, 1]
+    assert out.starting.tolist() == [1, 1, 0, 0, 0]
+    assert out.ready.tolist() == [0, 0, 1, 1, 1]
     assert out.replica_hours == pytest.approx(5 * 15 / 3600)
     assert out.starts == 1
 
@@ -89,4 +90,5 @@ def test_nothing_is_lost_and_hours_are_what_the_timeline_says(work, orders, star
     assert np.array_equal(out.desired, np.array(orders[: len(work)]))
     assert np.array_equal(out.ready + out.starting, out.desired)
     assert all(lane.served(k) <= lane.rows[k, 4] + 1e-9 for k in range(len(work)))
-    assert np.all(out.wait_seconds >= 0) and np.all((out.wait_seconds > 0) == (out.queue > 0))
+    assert np.all(out.wait_seconds >= 0)
+    assert np.all((out.wait_seconds > 0) == (out.queue > 0))

@@ -66,7 +66,8 @@ def test_the_path_reaches_the_objective_in_the_world_and_is_close_to_the_bound_o
     rng = np.random.Generator(np.random.PCG64(7))
     work = rng.poisson(150.0, 2000).astype(np.float64)
     found = clairvoyant(a_task(work, 0.99, first=10, highest=20, startup=150.0))
-    assert found.outcome is not None and found.outcome.attainment(10.0) >= 0.99
+    assert found.outcome is not None
+    assert found.outcome.attainment(10.0) >= 0.99
     assert found.lower_bound_replica_hours <= found.feasible_replica_hours <= 1.06 * found.lower_bound_replica_hours
 
 
@@ -86,7 +87,8 @@ def test_an_endpoint_that_is_never_asked_costs_nothing():
 
 def test_an_objective_out_of_reach_has_no_bound_and_no_path():
     found = clairvoyant(a_task(np.full(200, 100.0), 0.99, first=0, highest=2))
-    assert found.lower_bound_replica_hours is None and found.feasible_replica_hours is None
+    assert found.lower_bound_replica_hours is None
+    assert found.feasible_replica_hours is None
 
 
 @pytest.mark.parametrize("price", [0.1, 1.0, 10.0])

@@ -38,14 +38,14 @@ def test_expectations_that_hold_pass_in_one_line():
             {"replicas": {"never": {"above": 9, "below": 1}}},
         ]
     )
-    assert outcome.passed and outcome.line() == "ok    monday: 7 of 7 as expected"
+    assert outcome.passed
+    assert outcome.line() == "ok    monday: 7 of 7 as expected"
 
 
 def test_what_is_not_as_expected_is_shown_beside_what_was_seen():
     outcome = ran([{"gpuHours": {"atMost": 1}}, {"readyReplicas": {"at": "05:30", "atLeast": 90}}])
-    assert not outcome.passed and outcome.line().startswith(
-        "FAIL  monday: 2 of 2 not as expected; gpuHours: expected at"
-    )
+    assert not outcome.passed
+    assert outcome.line().startswith("FAIL  monday: 2 of 2 not as expected; gpuHours: expected at")
     assert "- gpuHours: at most 1\n  + gpuHours: " in outcome.diff()
     assert "+ readyReplicas at 05:30: " in outcome.diff()
 
@@ -69,7 +69,8 @@ def test_a_policy_that_cannot_be_read_is_an_error_of_its_test_only():
         raise PolicyError(f"{path}: no such file")
 
     outcome = run_policy_test(a_test([{"starts": {"atMost": 1}}]), missing, None, present_advisor)
-    assert not outcome.passed and "no such file" in outcome.line()
+    assert not outcome.passed
+    assert "no such file" in outcome.line()
 
 
 def test_junit_counts_and_explains():
@@ -103,6 +104,9 @@ def test_patterns_stay_between_low_and_high_and_repeat(pattern):
         return demand_of(pattern, 1.0, 10.0, timedelta(hours=9), timedelta(hours=1), timedelta(days=1), rng)
 
     series = drawn()
-    assert series.start == START and len(series) == 1440
-    assert series.values.min() > 0.5 and series.values.max() < 12.0 and series.values.max() > 8.0
+    assert series.start == START
+    assert len(series) == 1440
+    assert series.values.min() > 0.5
+    assert series.values.max() < 12.0
+    assert series.values.max() > 8.0
     assert np.array_equal(series.values, drawn().values)

@@ -1,8 +1,8 @@
 """Seasonal or reactive, whichever is larger, in the manner of Alibaba's AHPA.
 
-Source: Zhou et al., "AHPA: adaptive horizontal pod autoscaling systems on Alibaba Cloud Container Service for Kubernetes"
-(AAAI 2023): a robust seasonal forecast at the start-up time ahead, floored by a reactive one. The decomposition is replaced
-by the largest of the same five minutes one, two and seven days ago.
+Source: Zhou et al., "AHPA: adaptive horizontal pod autoscaling systems on Alibaba Cloud Container Service for
+Kubernetes" (AAAI 2023): a robust seasonal forecast at the start-up time ahead, floored by a reactive one. The
+decomposition is replaced by the largest of the same five minutes one, two and seven days ago.
 """
 
 from math import ceil, isnan

@@ -1,8 +1,8 @@
 """AIBrix' PodAutoscaler (APA), with and without the guard against counting on replicas that still start.
 
-Source: vllm-project/aibrix pkg/controller/podautoscaler; defaults: tolerance 0.1 up and down, at most twice up and half down,
-scale-down cooldown 300 s. Without the guard the current count includes starting pods while the use is measured on ready ones,
-so that a burst doubles and doubles again (2, 4, 8, 16) until the first ones serve.
+Source: vllm-project/aibrix pkg/controller/podautoscaler; defaults: tolerance 0.1 up and down, at most twice up and
+half down, scale-down cooldown 300 s. Without the guard the current count includes starting pods while the use is
+measured on ready ones, so that a burst doubles and doubles again (2, 4, 8, 16) until the first ones serve.
 """
 
 from functools import partial

@@ -1,8 +1,9 @@
 """AWS predictive scaling (ForecastAndScale) over target tracking.
 
-Source: the EC2 Auto Scaling documentation: at least 24 h and at most 14 days of history; hourly forecasts, refreshed every
-6 h; capacity for an hour stands SchedulingBufferTime (300 s) before it; predictive scaling never scales in; target tracking
-does the rest. The forecast model is not published: here the mean of the same hour's peak minute over the days known.
+Source: the EC2 Auto Scaling documentation: at least 24 h and at most 14 days of history; hourly forecasts, refreshed
+every 6 h; capacity for an hour stands SchedulingBufferTime (300 s) before it; predictive scaling never scales in;
+target tracking does the rest. The forecast model is not published: here the mean of the same hour's peak minute over
+the days known.
 """
 
 from math import ceil

@@ -41,8 +41,8 @@ class Site:
 
 
 def site_of(policy: ScalingPolicy, history: FloatArray, step_seconds: float, start_epoch_seconds: float) -> Site:
-    """The baseline's view of a policy. One request holds a replica's slot for maxConcurrency / perReplica seconds (Little),
-    which turns a queue into replicas; tokens and concurrency have no request size here: 15 s."""
+    """The baseline's view of a policy. One request holds a replica's slot for maxConcurrency / perReplica seconds
+    (Little), which turns a queue into replicas; tokens and concurrency have no request size here: 15 s."""
     spec = policy.spec
     service = DEFAULT_SERVICE_SECONDS
     if spec.demand.unit is DemandUnit.REQUESTS:
@@ -63,8 +63,9 @@ def site_of(policy: ScalingPolicy, history: FloatArray, step_seconds: float, sta
 
 @dataclass(slots=True)
 class Situation:
-    """What a scaler may see at the start of a step. `load` of a step is what was in service plus what queued at its end,
-    in replicas' worth (the in-flight requests over what one replica holds); `work` is what arrived, units per step.
+    """What a scaler may see at the start of a step. `load` of a step is what was in service plus what queued at its
+    end, in replicas' worth (the in-flight requests over what one replica holds); `work` is what arrived, units per
+    step.
 
     Both lists begin with the history and end with the last finished step. `blind`: the metrics source answers nothing.
     """
@@ -106,8 +107,8 @@ class Situation:
         return _mean(self._work_sums, n_steps, delay_steps) / self.site.step_seconds
 
     def demand_days_ago(self, days: int, ahead_steps: int, n_steps: int) -> float:
-        """Mean arrivals per second over the `n_steps` that begin `ahead_steps` from now, as they were `days` days before;
-        NaN where that was before the history."""
+        """Mean arrivals per second over the `n_steps` that begin `ahead_steps` from now, as they were `days` days
+        before; NaN where that was before the history."""
         first = len(self.work) + ahead_steps - days * self.site.steps(86_400.0)
         last = min(first + n_steps, len(self.work))
         if first < 0 or last <= first:

@@ -1,8 +1,8 @@
 """NVIDIA Dynamo's SLA planner: a predictive loop every 180 s sets the floor, a reactive loop moves by one above it.
 
-Source: ai-dynamo/dynamo components/planner; defaults: adjustment interval 180 s, load loop 5 s (here each control step),
-one interval ahead, sensitivity 0.80, at least one engine. The latency that the load loop compares with the promise is the
-wait in the queue. A single-interval horizon hides start-ups longer than it.
+Source: ai-dynamo/dynamo components/planner; defaults: adjustment interval 180 s, load loop 5 s (here each control
+step), one interval ahead, sensitivity 0.80, at least one engine. The latency that the load loop compares with the
+promise is the wait in the queue. A single-interval horizon hides start-ups longer than it.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,9 @@
-"""Google Cloud predictive autoscaling: the larger of the reactive count and the forecast one initialization period ahead.
+"""Google Cloud predictive autoscaling: the larger of the reactive count and the forecast one initialization period
+ahead.
 
-Source: the Compute Engine documentation: at least 3 days of history, daily and weekly patterns, a stabilisation period of
-10 min (the peak of the last 10 min rules scale-in). The forecast model is not published: here the mean of the same five
-minutes of the days known, the same weekday counting twice.
+Source: the Compute Engine documentation: at least 3 days of history, daily and weekly patterns, a stabilisation
+period of 10 min (the peak of the last 10 min rules scale-in). The forecast model is not published: here the mean of
+the same five minutes of the days known, the same weekday counting twice.
 """
 
 from math import ceil, isnan

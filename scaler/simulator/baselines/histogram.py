@@ -1,10 +1,11 @@
 """The hybrid histogram policy for rarely used functions.
 
-Source: Shahrad et al., "Serverless in the Wild" (USENIX ATC 2020): idle times in one-minute bins up to 4 h; unload at once,
-pre-warm at the 5th percentile less 10 %, keep until the 99th plus 10 %. Where the histogram says little (coefficient of
-variation of its bins below 2, or fewer than ten idle times) the replica is kept for the histogram's range. Where most idle
-times lie beyond it, the next one is taken to be like their mean, 15 % around it (the original fits ARIMA there).
-Knob: a factor on how long it is kept. Pre-warming begins at that time, as in the original; the start takes what it takes.
+Source: Shahrad et al., "Serverless in the Wild" (USENIX ATC 2020): idle times in one-minute bins up to 4 h; unload at
+once, pre-warm at the 5th percentile less 10 %, keep until the 99th plus 10 %. Where the histogram says little
+(coefficient of variation of its bins below 2, or fewer than ten idle times) the replica is kept for the histogram's
+range. Where most idle times lie beyond it, the next one is taken to be like their mean, 15 % around it (the original
+fits ARIMA there). Knob: a factor on how long it is kept. Pre-warming begins at that time, as in the original; the
+start takes what it takes.
 """
 
 from math import ceil

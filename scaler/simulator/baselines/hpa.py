@@ -1,7 +1,7 @@
 """Kubernetes HorizontalPodAutoscaler v2 on an External AverageValue metric, as LLM endpoints run it.
 
-Source: kubernetes/pkg/controller/podautoscaler (replica_calculator.go, horizontal.go), autoscaling/v2 defaults: sync 15 s,
-tolerance 0.1, scale-down stabilisation 300 s, scale up by max(+4 pods, +100 %) per 15 s, down by 100 % per 15 s.
+Source: kubernetes/pkg/controller/podautoscaler (replica_calculator.go, horizontal.go), autoscaling/v2 defaults: sync
+15 s, tolerance 0.1, scale-down stabilisation 300 s, scale up by max(+4 pods, +100 %) per 15 s, down by 100 % per 15 s.
 """
 
 from collections import deque

@@ -1,4 +1,5 @@
-"""Fixed keep-alive, as serverless platforms do it: replicas for what is in flight, each kept for a while after its use."""
+"""Fixed keep-alive, as serverless platforms do it: replicas for what is in flight, each kept for a while after its
+use."""
 
 from collections import deque
 from math import ceil

@@ -17,7 +17,8 @@ GRACE_SECONDS = 30.0
 
 
 class Knative:
-    """Concurrency in replicas' worth; the activator holds the first requests, so it sees them without a scrape's delay."""
+    """Concurrency in replicas' worth; the activator holds the first requests, so it sees them without a scrape's
+    delay."""
 
     def __init__(self, site: Site, utilization: float | None = None):
         self._target = utilization if utilization is not None else UTILIZATION

@@ -1,7 +1,8 @@
 """llm-d's workload variant autoscaler: saturation of KV cache and queue, one step at a time, through an HPA.
 
-Source: llm-d-incubation/workload-variant-autoscaler; defaults: loop 60 s, KV threshold 0.80, queue threshold 5, spare KV
-trigger 0.10, spare queue trigger 3; the sample HPA stabilises over 240 s. KV use is the share of a replica's slots in use.
+Source: llm-d-incubation/workload-variant-autoscaler; defaults: loop 60 s, KV threshold 0.80, queue threshold 5, spare
+KV trigger 0.10, spare queue trigger 3; the sample HPA stabilises over 240 s. KV use is the share of a replica's slots
+in use.
 """
 
 from math import isnan

@@ -1,7 +1,7 @@
 """One-step predictors of the Dynamo planner: constant, ARIMA, Kalman.
 
-Source: ai-dynamo/dynamo components/planner (load predictors). Each sees the counts of past adjustment intervals, leading
-zeros skipped, and names the next one.
+Source: ai-dynamo/dynamo components/planner (load predictors). Each sees the counts of past adjustment intervals,
+leading zeros skipped, and names the next one.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ def arima(counts: Sequence[float]) -> float:
     """Non-seasonal ARIMA(p, d, 0), p <= 3, d <= 1, chosen by AIC; the last value with fewer than ten points or when the
     forecast is not finite.
 
-    The original searches p, d, q by maximum likelihood (pmdarima.auto_arima), which takes a second per call; conditional
-    least squares without moving-average terms takes microseconds and predicts one step about as well.
+    The original searches p, d, q by maximum likelihood (pmdarima.auto_arima), which takes a second per call;
+    conditional least squares without moving-average terms takes microseconds and predicts one step about as well.
     """
     known = np.array(counts[-WINDOW:], dtype=np.float64)
     if len(known) < 10 or np.ptp(known) == 0:
@@ -54,8 +54,8 @@ def _autoregression(series: FloatArray, order: int) -> tuple[float, float]:
 
 
 def kalman(counts: Sequence[float]) -> float:
-    """Local linear trend (process noise 1.0 and 0.1, measurement noise 10), one step ahead; the last value with fewer than
-    five points."""
+    """Local linear trend (process noise 1.0 and 0.1, measurement noise 10), one step ahead; the last value with fewer
+    than five points."""
     known = counts[-WINDOW:]
     if len(known) < FEWEST_KALMAN_POINTS:
         return float(known[-1])
