@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from forecaster.series import DemandSeries
 from scaler.cycle import Cycle, look_back, prior_profile
 from scaler.domain.policy import ScalingPolicy
-from scaler.domain.replicas import ReplicaState, StartupLaw
+from scaler.domain.replicas import CapacityProfile, ReplicaState
 from scaler.domain.setting import Choice, Setting, Source
 from scaler.domain.snapshot import ControlSignals, IdleAdvice
 from scaler.ports import Advice, Reading
@@ -35,7 +35,7 @@ class WrittenAdvisor:
     def __init__(self, signals: Signals, setting: Setting) -> None:
         self.signals, self.setting, self.turn = signals, setting, 0
 
-    def refit(self, policy: ScalingPolicy, history: DemandSeries, startup: StartupLaw, now: Any) -> None:
+    def refit(self, policy: ScalingPolicy, history: DemandSeries, profile: CapacityProfile, now: Any) -> None:
         raise AssertionError("nothing is fitted here")
 
     def advise(self, policy: ScalingPolicy, reading: Reading, replicas: ReplicaState | None, now: Any) -> Advice:
