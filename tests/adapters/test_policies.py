@@ -132,8 +132,8 @@ def test_every_problem_of_every_file_has_its_own_line(tmp_path: Path) -> None:
         load_policies(tmp_path, METHODS)
     lines = str(refused.value).splitlines()
     assert [re.sub(r".*/(\w\.yaml).*?: ([\w.]+): .*", r"\1 \2", line) for line in lines] == [
-        "a.yaml spec.slo.objective",
         "a.yaml spec.replicas.min",
+        "a.yaml spec.slo.objective",
         "a.yaml spec.colour",
         "b.yaml kind",
     ]

@@ -22,11 +22,15 @@ class Document:
     body: Any
     lines: Mapping[FieldPath, int] = field(default_factory=dict)
 
+    def line(self, path: FieldPath) -> int | None:
+        """The line of a field; for an absent field that of what should hold it."""
+        return next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
+
     def place(self, path: FieldPath) -> str:
-        """`file line 12: spec.replicas.min`; for an absent field the line of what should hold it."""
-        known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
-        line = f" line {self.lines[known]}" if known is not None else ""
-        return f"{self.origin}{line}: {dotted(path)}" if path else f"{self.origin}{line}"
+        """`file line 12: spec.replicas.min`."""
+        line = self.line(path)
+        where = self.origin if line is None else f"{self.origin} line {line}"
+        return f"{where}: {dotted(path)}" if path else where
 
 
 def dotted(path: FieldPath) -> str:

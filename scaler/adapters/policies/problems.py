@@ -47,11 +47,12 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {
 
 
 def describe(error: ValidationError, document: Document) -> list[str]:
-    """One sentence for each field that is wrong, in the order of the document's own fields."""
+    """One sentence for each field that is wrong, in the order of the document's lines."""
     by_path: dict[FieldPath, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_path.setdefault(_path(detail, document.body), []).append(detail)
-    return [_sentence(document, path, details) for path, details in by_path.items()]
+    in_order = sorted(by_path.items(), key=lambda item: document.line(item[0]) or 0)
+    return [_sentence(document, path, details) for path, details in in_order]
 
 
 def _path(detail: ErrorDetails, body: Any) -> FieldPath:

@@ -7,7 +7,7 @@ from math import ceil, isfinite, nan
 
 import numpy as np
 
-from forecaster.series import DemandSeries, FloatArray
+from forecaster.series import DemandSeries, DemandUnit, FloatArray
 from scaler.adapters.prometheus.client import Line, PrometheusClient
 from scaler.adapters.prometheus.presets import Preset, QueryContext, fill
 from scaler.adapters.prometheus.signals import Group, groups
@@ -139,40 +139,42 @@ class PrometheusSource:
 
         Raises QueryRejected when every query was: then the server or the credentials are wrong, not one policy.
         """
-        values: dict[EndpointId, FloatArray] = {}
-        refused: dict[EndpointId, str] = {}
-        n_asked = 0
-        own = [policy for policy in policies if policy.spec.demand.query]
+        found = _Found(values={}, refused={})
         shared = [policy for policy in policies if not policy.spec.demand.query]
         for unit, group in groups(shared, lambda policy: policy.spec.demand.unit):
-            n_asked += 1
-            signal = group.preset.demand.get(unit.value)
-            if signal is None:
-                refused |= dict.fromkeys(group.endpoints, f"preset {group.preset.name} has no demand in {unit}")
-                continue
-            try:
-                lines = self._range(self._filled(signal, group, grid.step), grid, len(group.members), patient)
-            except QueryRejected as error:
-                refused |= {endpoint: str(error) for endpoint in group.endpoints}
-                continue
-            for line in lines:
-                for endpoint in group.owners(line.labels):
-                    self._put(values, endpoint, line, grid, unit.is_rate)
-        for policy in own:
-            n_asked += 1
-            try:
-                lines = self._range(policy.spec.demand.query, grid, 1, patient)
-            except QueryRejected as error:
-                refused[policy.endpoint] = str(error)
-                continue
-            if len({tuple(sorted(line.labels.items())) for line in lines}) > 1:
-                refused[policy.endpoint] = "demand.query gives several series, need one: wrap it in sum(...)"
-                continue
-            for line in lines:
-                self._put(values, policy.endpoint, line, grid, policy.spec.demand.unit.is_rate)
-        if refused and not values and len(refused) == len(policies) and n_asked:
-            raise QueryRejected("; ".join(dict.fromkeys(refused.values())))
-        return values, refused
+            self._shared_demand(unit, group, grid, patient, found)
+        for policy in policies:
+            if policy.spec.demand.query:
+                self._own_demand(policy, grid, patient, found)
+        if policies and not found.values and len(found.refused) == len(policies):
+            raise QueryRejected("; ".join(dict.fromkeys(found.refused.values())))
+        return found.values, found.refused
+
+    def _shared_demand(self, unit: DemandUnit, group: Group, grid: "_Grid", patient: bool, found: "_Found") -> None:
+        signal = group.preset.demand.get(unit.value)
+        if signal is None:
+            found.refused |= dict.fromkeys(group.endpoints, f"preset {group.preset.name} has no demand in {unit}")
+            return
+        try:
+            lines = self._range(self._filled(signal, group, grid.step), grid, len(group.members), patient)
+        except QueryRejected as error:
+            found.refused |= dict.fromkeys(group.endpoints, str(error))
+            return
+        for line in lines:
+            for endpoint in group.owners(line.labels):
+                self._put(found.values, endpoint, line, grid, unit.is_rate)
+
+    def _own_demand(self, policy: ScalingPolicy, grid: "_Grid", patient: bool, found: "_Found") -> None:
+        try:
+            lines = self._range(policy.spec.demand.query, grid, 1, patient)
+        except QueryRejected as error:
+            found.refused[policy.endpoint] = str(error)
+            return
+        if len({tuple(sorted(line.labels.items())) for line in lines}) > 1:
+            found.refused[policy.endpoint] = "demand.query gives several series, need one: wrap it in sum(...)"
+            return
+        for line in lines:
+            self._put(found.values, policy.endpoint, line, grid, policy.spec.demand.unit.is_rate)
 
     def _put(
         self, values: dict[EndpointId, FloatArray], endpoint: EndpointId, line: Line, grid: "_Grid", is_rate: bool
@@ -267,6 +269,14 @@ class _Grid:
     @property
     def start(self) -> datetime:
         return datetime.fromtimestamp(0, UTC) + self.first * self.step
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """Demand as it comes in, query by query."""
+
+    values: dict[EndpointId, FloatArray]
+    refused: dict[EndpointId, str]
 
 
 def _percentile(policy: ScalingPolicy) -> float | None:
