@@ -1,0 +1,344 @@
+"""The command line: exit codes, files, and one clear error for bad input with nothing written."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from scaler.adapters.traces import write_trace
+from scaler.app.demo.traffic import generate
+from tests.app.fakes import a_policy
+
+DAY = ("--warmup", "1d")
+OUT = ("--out", "out")
+START = datetime(2026, 3, 2, tzinfo=UTC)
+ROOT = Path(__file__).parents[2]
+
+
+def headstart(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "scaler", *map(str, arguments)]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "HOME": str(Path.home())}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, env=environment, check=False)
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The same without a process of its own: imports are paid for once."""
+
+    def run_here(*arguments: object) -> Done:
+        from scaler.app.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["headstart", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        text = capsys.readouterr()
+        return Done(code, text.out, text.err)
+
+    return run_here
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("traces") / "chat.csv.gz"
+    write_trace(file, {"": generate("chat", seed=3, start=START, days=2)})
+    return file
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("policies") / "chat.yaml"
+    file.write_text(json.dumps(a_policy(capacity={"perReplica": 0.5}, startup={"expected": "150s"}).document()))
+    return file
+
+
+# Help
+
+
+def test_help_is_instant_and_loads_nothing_heavy() -> None:
+    code = "import sys; import scaler.app.cli; print(','.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    heavy = {"numpy", "pandas", "sklearn", "numba", "statsforecast", "kubernetes", "fastapi", "plotly", "sqlalchemy"}
+    assert heavy & set(loaded.split(",")) == set()
+    assert headstart("--help").returncode == 0
+
+
+def test_the_readme_names_every_command_and_no_other() -> None:
+    from typer.main import get_command
+
+    from scaler.app.cli import app
+
+    table = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `headstart ")]
+    named = [line.split("`")[1].split()[1] for line in table]
+    assert sorted(named) == sorted(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+# Files
+
+
+def test_backtest_writes_the_contracts_columns_from_the_end_of_the_warm_up(
+    trace: Path, tmp_path: Path, run: Run
+) -> None:
+    out = tmp_path / "out"
+    done = run("backtest", "--trace", trace, "--out", out, "--warmup", "1d", "--lead", "5m,1h", "--method", "profile")
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in out.iterdir()) == ["forecasts.csv", "scores.json"]
+    with (out / "forecasts.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["origin", "target", "lead_seconds", "q0.1", "q0.5", "q0.8", "q0.9", "q0.95", "q0.99"]
+    first = (START + timedelta(days=1)).timestamp()
+    origins = sorted({int(row["origin"]) for row in rows})
+    assert origins[0] == first
+    assert {late - early for early, late in pairwise(origins)} == {1800}
+    assert origins[-1] == (START + timedelta(days=2)).timestamp()
+    assert all(int(row["target"]) == int(row["origin"]) + int(row["lead_seconds"]) for row in rows)
+    assert json.loads((out / "scores.json").read_text())["method"] == "profile"
+
+
+def test_changing_the_trace_after_an_origin_changes_nothing_issued_by_then(
+    trace: Path, tmp_path: Path, run: Run
+) -> None:
+    series = generate("chat", seed=3, start=START, days=2)
+    values = series.values.copy()
+    cut = 36 * 60
+    values[cut:] = 9.0
+    other = tmp_path / "other.csv"
+    write_trace(other, {"": type(series)(unit=series.unit, start=series.start, step=series.step, values=values)})
+    rows = []
+    for file, name in ((trace, "a"), (other, "b")):
+        arguments = ("--warmup", "1d", "--lead", "5m", "--method", "profile", "--out", tmp_path / name)
+        assert run("backtest", "--trace", file, *arguments).returncode == 0
+        lines = (tmp_path / name / "forecasts.csv").read_text().splitlines()[1:]
+        known = (START + timedelta(minutes=cut)).timestamp()
+        rows.append([line for line in lines if int(line.split(",")[0]) <= known])
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 20
+
+
+def test_replay_writes_the_contracts_files_and_the_same_twice(trace: Path, policy: Path, tmp_path: Path) -> None:
+    arguments = ("replay", "--policy", policy, "--trace", trace, "--warmup", "42h", "--baseline", "hpa,static")
+    for name in ("one", "two"):
+        done = headstart(*arguments, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    out = tmp_path / "one"
+    assert sorted(file.name for file in out.iterdir()) == [
+        "decisions.jsonl",
+        "report.html",
+        "summary.json",
+        "timeline-headstart.csv",
+        "timeline-hpa.csv",
+        "timeline-static.csv",
+    ]
+    assert (out / "summary.json").read_bytes() == (tmp_path / "two" / "summary.json").read_bytes()
+    summary = json.loads((out / "summary.json").read_text())
+    with (out / "timeline-headstart.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["timestamp", "demand", "desired", "starting", "ready", "queue", "wait_seconds"]
+    assert len(rows) == 6 * 240
+    hours = sum(int(row["starting"]) + int(row["ready"]) for row in rows) * 15 / 3600
+    assert hours == pytest.approx(summary["headstart"]["replica_hours"], rel=0.01)
+    demand = sum(float(row["demand"]) for row in rows)
+    good = sum(float(row["demand"]) for row in rows if float(row["wait_seconds"]) <= 10)
+    assert good / demand == pytest.approx(summary["headstart"]["slo_attainment"], abs=0.01)
+    assert set(summary["clairvoyant"]) == {"lower_bound_replica_hours", "feasible_replica_hours"}
+
+
+def test_models_are_fitted_listed_shown_used_and_pruned(trace: Path, tmp_path: Path, run: Run) -> None:
+    models = ("--models", tmp_path / "models")
+    assert run("fit", "--trace", trace, "--method", "profile", *models).returncode == 0
+    assert "trace/chat" in run("models", "list", *models).stdout
+    assert json.loads(run("models", "show", "trace/chat", *models).stdout)["method"] == "profile"
+    out = tmp_path / "forecast.csv"
+    assert run("forecast", "--trace", trace, "--stored", *models, "--out", out).returncode == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24 * 12
+    assert "removed 0 versions" in run("models", "prune", *models).stdout
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["backtest", "--trace", "nowhere.csv", "--out", "out"], ["nowhere.csv", "cannot be read"]),
+        (["backtest", "--trace", "{trace}", "--out", "out", "--lead", "soon"], ["--lead", "'soon'", "30s, 5m"]),
+        (["backtest", "--trace", "{trace}", "--out", "out", "--lead", "90s"], ["1:30", "multiple"]),
+        (["backtest", "--trace", "{trace}", "--out", "out", "--warmup", "9d"], ["--warmup", "9d"]),
+        (["backtest", "--trace", "{trace}", "--out", "out", "--method", "magic"], ["'magic'", "profile"]),
+        (["backtest", "--trace", "{bad}", "--out", "out"], ["bad.csv", "line 3", "requests"]),
+        (["backtest", "--trace", "{trace}", "--out", "{trace}"], ["--out", "is a file"]),
+        (["replay", "--trace", "{trace}", "--out", "out"], ["--policy"]),
+        (["replay", "--policy", "nowhere.yaml", "--trace", "{trace}", "--out", "out"], ["nowhere.yaml"]),
+        (["replay", "--policy", "{policy}", "--trace", "{bad}", "--out", "out"], ["bad.csv"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "out", "--warmup", "5d"], ["warm-up"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", *OUT, "--baseline", "x", *DAY], ["'x'", "hpa"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", *OUT, "--fault", "flood"], ["'flood'", "noise"]),
+        (["validate", "{badpolicy}"], ["bad.yaml", "replicas", "max"]),
+        (["validate", "nowhere"], ["nowhere", "no such file"]),
+        (["test", "{emptyfolder}"], ["no document of kind PolicyTest"]),
+        (["explain", "chat"], ["'chat'", "NAMESPACE/NAME"]),
+        (["explain", "prod/chat", "--store", "sqlite:///none.db"], ["none.db does not exist"]),
+        (["forecast"], ["--trace", "--policies"]),
+        (["run", "--turn", "soon"], ["--turn", "'soon'"]),
+        (["run", "--policies", "nowhere"], ["nowhere"]),
+        (["fly"], ["fly"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_bad_input_is_one_clear_error_and_nothing_is_written(
+    arguments: list[str],
+    words: list[str],
+    trace: Path,
+    policy: Path,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs = tmp_path / "inputs"
+    (inputs / "empty").mkdir(parents=True)
+    (inputs / "bad.csv").write_text("timestamp,requests\n1772409600,5\n1772409660,many\n1772409720,5\n")
+    (inputs / "bad.yaml").write_text(policy.read_text().replace('"max": 10', '"max": "lots"'))
+    (inputs / "kubeconfig").write_text(KUBECONFIG)
+    here = tmp_path / "here"
+    here.mkdir()
+    names = {
+        "{trace}": str(trace),
+        "{policy}": str(policy),
+        "{bad}": str(inputs / "bad.csv"),
+        "{badpolicy}": str(inputs / "bad.yaml"),
+        "{emptyfolder}": str(inputs / "empty"),
+    }
+    given = [names.get(argument, argument) for argument in arguments]
+    if arguments[0] == "run":
+        given += ["--kubeconfig", str(inputs / "kubeconfig")]
+    monkeypatch.chdir(here)
+    done = run(*given)
+    assert done.returncode == 2, done.stdout + done.stderr
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(here.iterdir()) == []
+
+
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: u, user: {}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+"""
+
+
+# The other commands
+
+
+def test_validate_says_ok_for_each_policy_that_is(policy: Path, run: Run) -> None:
+    done = run("validate", policy)
+    assert done.returncode == 0
+    assert done.stdout.startswith("ok: prod/chat (Enforce, 1..10 replicas")
+
+
+def test_the_schema_is_json_and_knows_the_kind(run: Run) -> None:
+    assert json.loads(run("schema").stdout)["title"]
+
+
+def test_a_failed_policy_test_is_exit_code_one_with_expected_and_seen(
+    trace: Path, policy: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "policy.yaml").write_text(policy.read_text())
+    (tmp_path / "one.yaml").write_text(POLICY_TEST.format(trace=trace, limit=10_000))
+    junit = tmp_path / "out" / "junit.xml"
+    done = headstart("test", tmp_path, "--junit", junit)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "<testsuite" in junit.read_text()
+    (tmp_path / "one.yaml").write_text(POLICY_TEST.format(trace=trace, limit=0.5))
+    done = headstart("test", tmp_path)
+    assert done.returncode == 1
+    assert "gpuHours" in done.stdout
+
+
+POLICY_TEST = """\
+apiVersion: headstart.dev/v1alpha1
+kind: PolicyTest
+metadata: {{name: chat-morning}}
+spec:
+  policy: policy.yaml
+  traffic: {{trace: "{trace}", from: 2026-03-03, days: 0.25, warmup: 1d}}
+  expect:
+    - {{gpuHours: {{atMost: {limit}}}}}
+"""
+
+
+def test_the_demonstration_moves_answers_and_ends_cleanly_on_a_signal(tmp_path: Path) -> None:
+    import signal
+    import socket
+
+    import requests
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "scaler", "run", "--demo", "--http", f"127.0.0.1:{port}", "--time-scale", "60"]
+    log = (tmp_path / "log").open("w")
+    process = subprocess.Popen(command, stderr=log, stdout=log, cwd=ROOT)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(lambda: requests.get(f"{url}/readyz", timeout=5).status_code == 200, 120)
+        endpoints = requests.get(f"{url}/api/v1/endpoints", timeout=5).json()
+        contract = {"namespace", "name", "mode", "ready", "starting", "desired", "demand"}
+        assert all(contract <= set(row) for row in endpoints)
+        assert len(endpoints) == 4
+        first = requests.get(f"{url}/api/v1/status", timeout=5).json()["turns"]
+        _wait_for(lambda: requests.get(f"{url}/api/v1/status", timeout=5).json()["turns"] > first + 4, 60)
+        rows = requests.get(f"{url}/api/v1/endpoints/prod/chat-7b/decisions", timeout=5).json()
+        assert rows[0]["decided_at"] > rows[1]["decided_at"]
+        assert rows[0]["verdicts"]
+        line = f"{url}/api/v1/endpoints/prod/chat-7b/timeline"
+        _wait_for(lambda: requests.get(line, timeout=5).json()["forecast"] is not None, 60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+    assert "ended" in (tmp_path / "log").read_text()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def _wait_for(holds: object, timeout_seconds: float) -> None:
+    import requests
+
+    assert callable(holds)
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            if holds():
+                return
+        except requests.ConnectionError:
+            pass
+        if time.monotonic() > deadline:
+            raise AssertionError(f"did not come true within {timeout_seconds} s")
+        time.sleep(0.2)
