@@ -44,7 +44,10 @@ def read_request(
         own = _named(found, name, trace)
         chosen[own.endpoint] = own
         series[own.endpoint] = by_unit[own.spec.demand.unit][name]
-    return ReplayRequest(policies=chosen, traces=series, warmup=warmup, seed=seed, faults=faults)
+    named = "" not in next(iter(by_unit.values()))
+    return ReplayRequest(
+        policies=chosen, traces=series, warmup=warmup, seed=seed, faults=faults, named=named
+    )
 
 
 def _named(policy: ScalingPolicy, name: str, trace: Path) -> ScalingPolicy:

@@ -12,10 +12,14 @@ that holds c at once does c per second, and what exceeds the room is carried on,
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecaster.series import FloatArray
 from scaler.simulator.startups import StartupModel
 
+Counts = NDArray[np.int32]
+Amounts = NDArray[np.float32]
+"""What is kept of a run is kept small: a fleet's weeks have millions of rows."""
 NOTHING = 1e-9
 """A queue below this is rounding of sums, not work."""
 
@@ -116,11 +120,11 @@ class Outcome:
     """
 
     demand: FloatArray
-    desired: FloatArray
-    starting: FloatArray
-    ready: FloatArray
-    queue: FloatArray
-    wait_seconds: FloatArray
+    desired: Counts
+    starting: Counts
+    ready: Counts
+    queue: Amounts
+    wait_seconds: Amounts
     starts: int
     step_seconds: float
 
@@ -153,12 +157,12 @@ def outcome_of(lane: Lane, *, is_rate: bool) -> Outcome:
     unit = 1.0 if is_rate else lane.step_seconds
     desired, starting, ready, queue, _ = lane.rows.T
     return Outcome(
-        demand=lane.work / unit,
-        desired=desired.copy(),
-        starting=starting.copy(),
-        ready=ready.copy(),
-        queue=queue / unit,
-        wait_seconds=waits(lane),
+        demand=lane.work if is_rate else lane.work / unit,
+        desired=desired.astype(np.int32),
+        starting=starting.astype(np.int32),
+        ready=ready.astype(np.int32),
+        queue=(queue / unit).astype(np.float32),
+        wait_seconds=waits(lane).astype(np.float32),
         starts=lane.starts,
         step_seconds=lane.step_seconds,
     )

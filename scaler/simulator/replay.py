@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from math import ceil, nan
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,8 @@ class ReplayRequest:
     startup: StartupModel | None = None
     faults: Faults = field(default_factory=Faults)
     frontier: bool = False
+    named: bool = False
+    """The trace names its endpoints, so that files and summary do too, even if it holds one only."""
     with_own: bool = True
     with_clairvoyant: bool = True
 
@@ -127,9 +130,12 @@ class _Span:
     def grid(self) -> StepGrid:
         return self.demand.grid
 
-    @property
+    @cached_property
     def work(self) -> FloatArray:
-        return self.demand.work[self.first : self.last]
+        """Demand of the test: one array that all strategies' outcomes share."""
+        work: FloatArray = self.demand.work[self.first : self.last].copy()
+        work.setflags(write=False)
+        return work
 
     @property
     def standing(self) -> int:
@@ -174,7 +180,8 @@ def run_replay(
     run = partial(_endpoint, request, make_advisor, whole_cycle)
     results = {}
     if processes > 1 and len(names) > 1:
-        with ProcessPoolExecutor(processes) as pool:
+        # Fresh processes: a fork of one that has used OpenMP may hang.
+        with ProcessPoolExecutor(min(processes, len(names)), get_context("spawn")) as pool:
             for done, (name, result) in enumerate(zip(names, pool.map(run, names), strict=True), start=1):
                 results[name] = result
                 progress(str(name), done, len(names))
@@ -184,7 +191,9 @@ def run_replay(
             results[name] = _endpoint(request, make_advisor, whole_cycle, name, inner)
             if len(names) > 1:
                 progress(str(name), done, len(names))
-    return ReplayResult(endpoints=results, several=len(names) > 1, seed=request.seed, faults=request.faults)
+    return ReplayResult(
+        endpoints=results, several=request.named or len(names) > 1, seed=request.seed, faults=request.faults
+    )
 
 
 def _endpoint(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from forecaster.series import FloatArray
@@ -260,10 +261,10 @@ def _wait_chart(found: EndpointResult) -> go.Figure:
     return _styled(figure, 320)
 
 
-def _thin(values: FloatArray, reduce: Any) -> FloatArray:
+def _thin(values: NDArray[Any], reduce: Any) -> FloatArray:
     """At most POINTS values, each standing for as many in a row."""
     n = max(1, -(-len(values) // POINTS))
-    padded = np.concatenate([values, np.full(-len(values) % n, np.nan)]).reshape(-1, n)
+    padded = np.concatenate([values.astype(np.float64), np.full(-len(values) % n, np.nan)]).reshape(-1, n)
     seen = ~np.isnan(padded).all(axis=1)
     result = np.full(len(padded), np.nan)
     result[seen] = reduce(padded[seen], axis=1)

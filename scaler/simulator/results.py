@@ -4,9 +4,8 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -143,26 +142,27 @@ def write_replay(result: ReplayResult, out_dir: Path | str, report: str | None =
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as workshop:
         made = Path(workshop)
-        for name, text in _files(result, report):
-            (made / name).write_text(text, encoding="utf-8", newline="")
+        _write_files(result, report, made)
         out.mkdir(exist_ok=True)
         for file in sorted(made.iterdir()):
             os.replace(file, out / file.name)
 
 
-def _files(result: ReplayResult, report: str | None) -> Iterator[tuple[str, str]]:
-    yield "summary.json", json.dumps(summary(result), indent=2, allow_nan=False) + "\n"
+def _write_files(result: ReplayResult, report: str | None, folder: Path) -> None:
+    (folder / "summary.json").write_text(json.dumps(summary(result), indent=2, allow_nan=False) + "\n", "utf-8")
     first = next(iter(result.endpoints.values()))
     for strategy in first.outcomes:
-        text = StringIO()
-        csv.writer(text, lineterminator="\n").writerows(timeline_rows(result, strategy))
-        yield f"timeline-{strategy}.csv", text.getvalue()
+        _write_table(folder / f"timeline-{strategy}.csv", timeline_rows(result, strategy))
     points = list(_frontier_rows(result))
     if points:
-        text = StringIO()
-        csv.writer(text, lineterminator="\n").writerows([FRONTIER, *points])
-        yield "frontier.csv", text.getvalue()
-    lines = [json.dumps(row, allow_nan=False) for found in result.endpoints.values() for row in found.decisions]
-    yield "decisions.jsonl", "".join(f"{line}\n" for line in lines)
+        _write_table(folder / "frontier.csv", [FRONTIER, *points])
+    with (folder / "decisions.jsonl").open("w", encoding="utf-8", newline="") as file:
+        for found in result.endpoints.values():
+            file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in found.decisions)
     if report is not None:
-        yield "report.html", report
+        (folder / "report.html").write_text(report, "utf-8")
+
+
+def _write_table(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)

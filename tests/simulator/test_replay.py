@@ -194,3 +194,13 @@ def test_other_bins_than_minutes_are_replayed(step):
     trace = a_series(counts()[: int(timedelta(hours=5) / step)], step)
     result = run_replay(a_request(trace, baselines=("hpa",)), present_advisor)
     assert summary(result)[OWN]["replica_hours"] > 0
+
+
+def test_several_processes_give_what_one_gives():
+    names = [EndpointId("prod", name) for name in ("a", "b")]
+    request = a_request(
+        policies={name: a_policy(name=name.name) for name in names},
+        traces={name: a_series(counts(seed=i, hours=3)) for i, name in enumerate(names)},
+        baselines=("hpa",),
+    )
+    assert summary(run_replay(request, present_advisor, processes=2)) == summary(run_replay(request, present_advisor))
