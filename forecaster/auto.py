@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecaster.calendar import IntArray
-from forecaster.calibration import Published, TrackingRule, on_lattice, tracked_offsets
+from forecaster.calibration import AlarmRule, Published, TrackingRule, alarmed, on_lattice, spread, tracked_offsets
 from forecaster.errors import ShortHistory, StoreError
 from forecaster.methods.base import Arrays, FittedMethod
 from forecaster.methods.registry import METHODS
@@ -41,6 +42,8 @@ SHARE_UNSEEN = 7  # while what they have not seen is less than one part in seven
 FIRST_HISTORY = timedelta(days=2)  # a member must have seen two days before its forecasts enter the ledger
 CHECKPOINTS = 5  # days of the past that are forecast when there is no ledger yet
 FEW_REQUESTS = 30.0
+ALARM_LASTS = timedelta(hours=24)
+ALARMED_MEMORY = 0.1  # of the half-life of weights, after an alarm
 MANY_LEADS = 40
 PATH_MINUTES = 15
 
@@ -157,7 +160,7 @@ class FittedAuto:
     ledger: Ledger
     lattice: FloatArray
     """(n_series,): demand of one whole request per bin where demand is small and comes in whole requests, else NaN."""
-    _longest: list[tuple[int, Ledger]] = field(default_factory=lambda: [], repr=False)
+    _longest: list[tuple[int, Ledger]] = field(default_factory=list, repr=False)
     """The longest ledger worked out so far, with the digest of the history behind it: saves work, changes nothing."""
 
     def arrays(self) -> Arrays:
@@ -235,44 +238,48 @@ class FittedAuto:
                 said[..., m, :] = self.members[name].quantiles(panel, origins, steps_ahead, POOL_LEVELS)
         return said
 
-    def weights(self, panel: Panel, origins: IntArray) -> FloatArray:
-        """The weights in force at each origin, (n_series, n_origins, n_ledger_leads, n_members)."""
-        return self._weights(panel, self.ledger_until(panel, int(origins.max())), origins)
-
-    def _weights(self, panel: Panel, ledger: Ledger, origins: IntArray) -> FloatArray:
+    def _weights(self, panel: Panel, ledger: Ledger, origins: IntArray, alarms: NDArray[np.bool_]) -> FloatArray:
+        """The weights in force at each origin, (n_series, n_origins, n_ledger_leads, n_members); after an alarm the past
+        is forgotten fast."""
         made, ended = _bins(panel, ledger)
         losses = mean_pinball(ledger.actual, ledger.quantiles, POOL_LEVELS)
         half_life = self.method.weight_rule.half_life_days * 86_400 / panel.step_seconds
-        return method_weights(known_losses(losses, made, ended, origins, half_life), self.method.weight_rule)
+        rule = self.method.weight_rule
+        weights = method_weights(known_losses(losses, made, ended, origins, half_life), rule)
+        if not alarms.any():
+            return weights
+        fast = method_weights(known_losses(losses, made, ended, origins, half_life * ALARMED_MEMORY), rule)
+        return np.where(alarms[..., None, None], fast, weights)
 
     def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
         path = path_leads(panel, steps_ahead)
         ledger = self.ledger_until(panel, int(origins.max()) + 1)
         leads = ledger.steps_ahead
-        weights = interpolate_leads(self._weights(panel, ledger, origins), leads, path)
         made, _ = _bins(panel, ledger)
+        past = self._published(panel, ledger)
+        alarms = self._alarms(panel, past, origins)
+        weights = interpolate_leads(self._weights(panel, ledger, origins, alarms), leads, path)
         if np.array_equal(path, leads) and np.isin(origins, made).all():
             said = ledger.quantiles[:, np.searchsorted(made, origins)]
         else:
             said = self._said(panel, origins, path)
         mixed = vincentised(said, weights)
-        offsets = interpolate_leads(self._offsets(panel, ledger, origins), leads, path)
+        offsets = interpolate_leads(self._offsets(panel, past, origins), leads, path)
         unit = _unit(panel, origins)
-        root = np.sqrt(np.maximum(mixed, 0.0) / unit) + offsets
+        root = np.sqrt(np.maximum(mixed, 0.0) / unit)
+        root = root + offsets * spread(root, POOL_LEVELS)
         calibrated = np.sort(np.maximum(root, 0.0) ** 2 * unit, axis=-1)
         if len(path) != len(steps_ahead):
             calibrated = _along(calibrated, path, steps_ahead)
         return on_lattice(at_levels(calibrated, POOL_LEVELS, levels), self.lattice)
 
-    def _offsets(self, panel: Panel, ledger: Ledger, origins: IntArray) -> FloatArray:
-        """Offsets on the root scale in force at each origin, (n_series, n_origins, n_ledger_leads, n_levels)."""
+    def _published(self, panel: Panel, ledger: Ledger) -> Published:
+        """The pool's quantiles at the ledger's origins as they would have been mixed there and then."""
         made, ended = _bins(panel, ledger)
-        n_asked = (panel.n_series, len(origins), len(ledger.steps_ahead), len(POOL_LEVELS))
-        if len(made) == 0:
-            return np.zeros(n_asked)
-        mixed = vincentised(ledger.quantiles, self._weights(panel, ledger, made))
-        unit = _unit(panel, made)
-        past = Published(
+        unit = _unit(panel, made) if len(made) else np.ones((panel.n_series, 0, 1, 1))
+        slow = self._weights(panel, ledger, made, np.zeros((panel.n_series, len(made)), dtype=bool))
+        mixed = vincentised(ledger.quantiles, slow)
+        return Published(
             quantiles=np.sqrt(np.maximum(mixed, 0.0) / unit),
             actual=np.sqrt(ledger.actual / unit[..., 0]),
             unit=unit,
@@ -280,8 +287,18 @@ class FittedAuto:
             ended=ended,
             lattice=self.lattice,
         )
-        when = np.unique(np.concatenate([made, origins]))
-        offsets = tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when)
+
+    def _alarms(self, panel: Panel, past: Published, when: IntArray) -> NDArray[np.bool_]:
+        lasting = panel.steps(ALARM_LASTS)
+        return alarmed(past, POOL_LEVELS, AlarmRule(), when, lasting)
+
+    def _offsets(self, panel: Panel, past: Published, origins: IntArray) -> FloatArray:
+        """Offsets on the root scale in force at each origin, (n_series, n_origins, n_ledger_leads, n_levels)."""
+        when = np.unique(np.concatenate([past.made, origins]))
+        if len(past.made) == 0:
+            return np.zeros((panel.n_series, len(origins), *past.quantiles.shape[2:]))
+        alarms = self._alarms(panel, past, when)
+        offsets = tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when, alarms)
         return offsets[:, np.searchsorted(when, origins)]
 
 

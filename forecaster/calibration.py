@@ -1,7 +1,7 @@
 """Calibration on line: whatever the model, the share of outcomes above a quantile becomes what it says.
 
-Each lead and level has an offset theta, in units of the endpoint's scale, that is added to the published quantile. Whenever
-an outcome becomes known the offset moves by
+Each lead and level has an offset theta, in units of the forecast's own spread on the root scale, that is added to the
+quantile. Whenever an outcome becomes known the offset moves by
 
     theta <- theta + gamma * (1{y > published} - (1 - level))
 
@@ -12,6 +12,7 @@ misses tends to 1 - level, at a rate of O(1 / (gamma T)). A lead of a day is cal
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecaster.calendar import IntArray
 from forecaster.series import FloatArray
@@ -19,10 +20,15 @@ from forecaster.series import FloatArray
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingRule:
-    """`rate` times the typical absolute error of the median (on the tracking scale) is gamma."""
+    """gamma, in units of the forecast's own spread; `alarmed_rate` while demand has left its regime.
 
-    rate: float = 0.05
-    memory: float = 0.98
+    Outcomes of long leads that overlap tell much the same: beyond two strides of the ledger gamma shrinks with
+    (2 strides / lead) ** slowing, or a bad day would be answered by a day of quantiles that are far off the other way.
+    """
+
+    rate: float = 0.015
+    alarmed_rate: float = 0.03
+    slowing: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,16 +49,69 @@ class Published:
     lattice: FloatArray
 
 
-def tracked_offsets(past: Published, levels: FloatArray, rule: TrackingRule, when: IntArray) -> FloatArray:
-    """The offset in force at each bin of `when`, (n_series, n_when, n_leads, n_levels); `when` holds all of past.made."""
+@dataclass(frozen=True, kw_only=True)
+class AlarmRule:
+    """A bet against the forecast: the stake grows by 1 + bet * (1{outside} - probability) with each outcome at the shortest
+    lead, and never falls below 1. If quantiles are right it rarely exceeds `threshold` (an e-process: Ville's inequality);
+    three outcomes in a row above the .95 quantile do. An alarm lasts `lasting_bins`."""
+
+    upper_level: float = 0.95
+    lower_level: float = 0.1
+    upper_bet: float = 5.0
+    lower_bet: float = 3.0
+    threshold: float = 100.0
+
+
+def alarmed(
+    past: Published, levels: FloatArray, rule: AlarmRule, when: IntArray, lasting_bins: int
+) -> NDArray[np.bool_]:
+    """Whether demand has lately left its regime (a level shift, a new model version) at each bin of `when`,
+    (n_series, n_when)."""
+    high = int(np.argmin(np.abs(levels - rule.upper_level)))
+    low = int(np.argmin(np.abs(levels - rule.lower_level)))
+    demand = on_lattice(np.maximum(past.quantiles[:, :, 0], 0.0) ** 2 * past.unit[:, :, 0], past.lattice)
+    actual = past.actual[:, :, 0] ** 2 * past.unit[:, :, 0, 0]
+    above = (actual > demand[..., high]).astype(np.float64) - (1.0 - levels[high])
+    below = (actual < demand[..., low]).astype(np.float64) - levels[low]
+    seen = np.isfinite(actual) & np.isfinite(demand[..., high])
+    stakes = np.ones((2, len(actual)))
+    since = np.full(len(actual), -np.inf)
+    out = np.zeros((len(actual), len(when)), dtype=bool)
+    n_known, n_past = 0, len(past.made)
+    for i, now in enumerate(when):
+        while n_known < n_past and past.ended[n_known, 0] <= now:
+            j = n_known
+            n_known += 1
+            grown = stakes * np.stack([1.0 + rule.upper_bet * above[:, j], 1.0 + rule.lower_bet * below[:, j]])
+            stakes = np.where(seen[:, j], np.maximum(grown, 1.0), stakes)
+            lost = (stakes > rule.threshold).any(axis=0)
+            since = np.where(lost, past.ended[j, 0], since)
+            stakes = np.where(lost, 1.0, stakes)
+        out[:, i] = now - since <= lasting_bins
+    return out
+
+
+def tracked_offsets(
+    past: Published,
+    levels: FloatArray,
+    rule: TrackingRule,
+    when: IntArray,
+    alarms: NDArray[np.bool_] | None = None,
+) -> FloatArray:
+    """The offset in force at each bin of `when`, (n_series, n_when, n_leads, n_levels); `when` holds all of past.made.
+
+    While an alarm (n_series, n_when) is on, offsets move at alarmed_rate.
+    """
     n_series, n_past, n_leads, n_levels = past.quantiles.shape
     in_force = np.zeros((n_series, len(when), n_leads, n_levels))
     of_past = np.searchsorted(when, past.made)
+    width = spread(past.quantiles, levels)
     theta = np.zeros((n_series, n_leads, n_levels))
-    size, weight = np.zeros((n_series, n_leads)), np.zeros((n_series, n_leads))
     n_known = np.zeros(n_leads, dtype=np.int64)
-    middle = int(np.argmin(np.abs(levels - 0.5)))
+    stride = float(np.median(np.diff(past.made))) if n_past > 1 else 1.0
+    slower = np.minimum(2.0 * stride / (past.ended[0] - past.made[0]), 1.0) ** rule.slowing if n_past else np.ones(n_leads)
     for i, now in enumerate(when):
+        rate = rule.rate if alarms is None else np.where(alarms[:, i], rule.alarmed_rate, rule.rate)[:, None, None]
         while True:
             j = np.minimum(n_known, n_past - 1)
             k = np.flatnonzero((n_known < n_past) & (past.ended[j, np.arange(n_leads)] <= now))
@@ -60,20 +119,23 @@ def tracked_offsets(past: Published, levels: FloatArray, rule: TrackingRule, whe
                 break
             j = j[k]
             n_known[k] += 1
-            raw = past.quantiles[:, j, k] + in_force[:, of_past[j], k]
+            raw = past.quantiles[:, j, k] + in_force[:, of_past[j], k] * width[:, j, k]
             actual = past.actual[:, j, k]
             seen = np.isfinite(actual) & np.isfinite(raw).all(axis=-1)
-            error = np.abs(np.where(seen, actual - raw[..., middle], 0.0))
-            weight[:, k] = np.where(seen, rule.memory * weight[:, k] + 1.0, weight[:, k])
-            size[:, k] = np.where(seen, rule.memory * size[:, k] + error, size[:, k])
-            gamma = rule.rate * (size[:, k] / np.maximum(weight[:, k], 1.0))[..., None]
             missed = _is_above(actual, raw, past.unit[:, j, 0], past.lattice)
-            move = gamma * (missed - (1.0 - levels))
+            move = rate * slower[k, None] * (missed - (1.0 - levels))
             # Below zero demand there is nothing to gain: without this the offset would run away while endpoints idle.
             move = np.where((move < 0) & (raw <= 0), 0.0, move)
             theta[:, k] += np.where(seen[..., None], move, 0.0)
         in_force[:, i] = theta
     return in_force
+
+
+def spread(quantiles: FloatArray, levels: FloatArray) -> FloatArray:
+    """The unit of offsets: the distance of the .1 and .95 quantiles on the tracking scale, (..., 1). Where a forecast is
+    certain (idle) it is 0 and so is the correction."""
+    low, high = int(np.argmin(np.abs(levels - 0.1))), int(np.argmin(np.abs(levels - 0.95)))
+    return np.maximum(quantiles[..., high, None] - quantiles[..., low, None], 0.0)
 
 
 def on_lattice(demand: FloatArray, lattice: FloatArray) -> FloatArray:

@@ -82,7 +82,7 @@ class Forecaster:
             step=series.step,
             fitted_until=series.end,
             calendar=self.calendar,
-            data_digest=_digest(series),
+            data_digest=data_digest(series),
             learnt=learnt or METHODS[FALLBACK].fit(panel, _steps_learnt(panel)),
         )
 
@@ -127,7 +127,7 @@ class Forecaster:
         )
 
 
-def _digest(series: DemandSeries) -> str:
+def data_digest(series: DemandSeries) -> str:
     """SHA-256 of what was learnt from: the same history gives the same digest."""
     head = f"{series.unit.value} {series.start.isoformat()} {series.step_seconds} ".encode()
     return hashlib.sha256(head + series.values.tobytes()).hexdigest()

@@ -11,6 +11,7 @@ from forecaster.methods.global_residual import GlobalResidual
 from forecaster.methods.profile import level_times_shape
 from forecaster.methods.residual import ErrorWindow, ResidualMethod
 from forecaster.methods.simple import moving_mean, persistence, seasonal_naive_day, seasonal_naive_week
+from forecaster.methods.statistical import MODELS, Statistical
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -27,6 +28,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             Analogues("analogues_change", Base.LAST),
             Analogues("analogues_profile", Base.PROFILE),
             GlobalResidual(),
+            *(Statistical(name) for name in MODELS),
         )
     }
 )

@@ -1,0 +1,123 @@
+"""Honest demand: what was turned away is added back, what was not seen is unknown, what was broken is not learnt.
+
+Nothing is invented: a repaired bin is either what was measured plus what was refused, or NaN.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecaster.errors import BadSeries
+from forecaster.series import DemandSeries, FloatArray
+
+OUTAGE_AT_LEAST = timedelta(minutes=3)
+OUTAGE_AT_MOST = timedelta(hours=6)
+OUTAGE_BELOW = 0.02  # of what is usual
+OUTAGE_NEIGHBOURS_ABOVE = 0.4
+OUTLIER_FACTOR = 8.0
+FEW_UNITS_PER_BIN = 5.0  # below it a zero is nothing unusual and a burst neither
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repaired:
+    """A series fit to learn from, and what was done to it in sentences for people."""
+
+    series: DemandSeries
+    notes: tuple[str, ...]
+
+
+def with_unserved(series: DemandSeries, unserved: DemandSeries) -> DemandSeries:
+    """Demand with that which was rejected, timed out or met no replica added back, on the grid of `series`.
+
+    Both have the same unit and step; bins of `unserved` that were not seen or do not overlap add nothing. A bin in which
+    nothing was measured as served stays NaN. Raises BadSeries on unequal grids.
+    """
+    offset, rest = divmod(unserved.start - series.start, series.step)
+    if unserved.unit != series.unit or unserved.step != series.step or rest:
+        raise BadSeries(
+            f"unserved demand: need {series.unit.value} on the {series.step} grid of the series, "
+            f"have {unserved.unit.value} with step {unserved.step} from {unserved.start}"
+        )
+    values = series.values.copy()
+    first, last = max(offset, 0), min(offset + len(unserved), len(values))
+    if last > first:
+        values[first:last] += np.nan_to_num(unserved.values[first - offset : last - offset])
+    return DemandSeries(unit=series.unit, start=series.start, step=series.step, values=values)
+
+
+def repaired(series: DemandSeries) -> Repaired:
+    """The series with outages and outliers not seen (NaN), so that no season is learnt from them.
+
+    An outage: next to nothing for minutes to hours although the hour before and the hour after were busy and the same time
+    on most other days was too. An outlier: single bins far above both their surroundings and every other day. Needs two
+    days of history; with less, or little demand, nothing is touched. Only bins well before the end are judged (an hour must
+    have been seen after them), so that the present is never taken for broken.
+    """
+    usual = _usual(series)
+    if usual is None:
+        return Repaired(series=series, notes=())
+    outage, outlier = _outages(series, usual), _outliers(series, usual)
+    values = np.where(outage | outlier, np.nan, series.values)
+    notes = []
+    if outage.any():
+        notes.append(
+            f"{int(outage.sum())} bins of {series.step} look like an outage of the signal or service: not learnt"
+        )
+    if outlier.any():
+        notes.append(f"{int(outlier.sum())} bins of {series.step} are far beyond any other day: not learnt")
+    return Repaired(
+        series=DemandSeries(unit=series.unit, start=series.start, step=series.step, values=values), notes=tuple(notes)
+    )
+
+
+def _usual(series: DemandSeries) -> FloatArray | None:
+    """The median over days at each time of day, shape of the values; None if there are too few days or too little demand."""
+    day = round(timedelta(days=1) / series.step)
+    n_days = len(series) // day
+    units = series.counts()
+    if n_days < 2 or not np.isfinite(units).any() or float(np.nanmedian(units)) < FEW_UNITS_PER_BIN:
+        return None
+    padded = np.concatenate([series.values, np.full(-len(series) % day, np.nan)]).reshape(-1, day)
+    ordered = np.sort(padded, axis=0)  # NaN last
+    n_seen = np.isfinite(ordered).sum(axis=0)
+    middle = ordered[np.maximum((n_seen - 1) // 2, 0), np.arange(day)]
+    usual = np.where(n_seen > 0, middle, np.nan)
+    return np.asarray(np.tile(usual, len(padded))[: len(series)])
+
+
+def _outages(series: DemandSeries, usual: FloatArray) -> NDArray[np.bool_]:
+    low = np.nan_to_num(series.values, nan=np.inf) <= OUTAGE_BELOW * usual
+    low &= usual > 0
+    hour = max(round(timedelta(hours=1) / series.step), 1)
+    out = np.zeros(len(series), dtype=bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], low.astype(np.int8), [0]])))
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        length = (end - begin) * series.step
+        if not OUTAGE_AT_LEAST <= length <= OUTAGE_AT_MOST or begin < hour or end + hour > len(series):
+            continue
+        if all(
+            _ratio(series.values[around], usual[around]) > OUTAGE_NEIGHBOURS_ABOVE
+            for around in (slice(begin - hour, begin), slice(end, end + hour))
+        ):
+            out[begin:end] = True
+    return out
+
+
+def _outliers(series: DemandSeries, usual: FloatArray) -> NDArray[np.bool_]:
+    hour = max(round(timedelta(hours=1) / series.step), 1)
+    values = series.values
+    suspicious = np.flatnonzero(np.nan_to_num(values) > OUTLIER_FACTOR * np.maximum(usual, np.nanmedian(usual)))
+    out = np.zeros(len(values), dtype=bool)
+    for i in suspicious:
+        around = np.concatenate([values[max(i - hour, 0) : i], values[i + 1 : i + 1 + hour]])
+        if i + hour < len(values) and np.isfinite(around).any() and values[i] > OUTLIER_FACTOR * np.nanmax(around):
+            out[i] = True
+    return out
+
+
+def _ratio(values: FloatArray, usual: FloatArray) -> float:
+    seen = np.isfinite(values) & np.isfinite(usual)
+    expected = float(usual[seen].sum())
+    return float(values[seen].sum()) / expected if expected > 0 else 0.0
