@@ -22,7 +22,7 @@ LOWEST_BUDGET, HIGHEST_BUDGET = 0.2, 3.0
 """Of the promised budget: overspending is paid back and underspending used up within a day, within these bounds."""
 SMOOTH = 0.8
 """Of the logarithm of the price from one hour to the next: the budget is a slow promise."""
-MOST_REGRET = 1.0
+MOST_REGRET = 0.5
 """In days' error budgets."""
 USUAL_BUDGET, CAUTION = 0.01, 0.3
 """Below a budget of 1 % only (budget / 1 %) ** 0.3 of it is planned for, half of it at 0.1 %: the same days of history hold

@@ -1,35 +1,31 @@
 """One endpoint's past, replayed under every setting, an hour at a time."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import numpy as np
 
 from forecaster.leadfeatures import MINUTE_SECONDS
+from forecaster.series import FloatArray
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import CapacityProfile
 from scaler.domain.setting import Choice, ReplayedCost, Setting, Source
-from scaler.simulator.compiled import IntArray, new_state, replay
-from scaler.simulator.selfreplay.choice import FORGET_HOURS, Budget, ReplayedSums, choose
+from scaler.simulator.compiled import IntArray, Signals, new_state, replay
+from scaler.simulator.selfreplay.choice import FORGET_HOURS
 from scaler.simulator.selfreplay.family import COLUMN_LEVELS, settings_family
 from scaler.simulator.selfreplay.fast import rules_of
+from scaler.simulator.selfreplay.played import ENOUGH_HOURS, PlayedPaths
 from scaler.simulator.selfreplay.rows import RowMaker
-from scaler.simulator.selfreplay.spoil import Spoil
-from scaler.simulator.selfreplay.watch import BARRED_HOURS, WATCHED_LEVEL, PremiumWatch, SurpriseWatch
 
-ENOUGH_HISTORY = timedelta(hours=12)
-"""Before so much was replayed the cautious default plays."""
 SURPRISED_FOR = timedelta(minutes=15)
 """How long scale-in waits after an alarm: until the reactive setting has taken over."""
 SPARSE_IDLE_FRACTION, SPARSE_LEVEL = 0.5, 0.995
-PLAN, SHADOW = 0, 1
+OnBlock = Callable[[int, int, Signals, FloatArray, FloatArray], None]
+"""Called with (first row, last row, signals, cost, bad of every setting) of each replayed block."""
 
 
 class EndpointReplay:
-    """What replaying an endpoint has shown. Mutable: `catch_up` replays what was appended to `rows`.
-
-    Two paths are played beside the settings: the plan (chosen among all allowed settings) and its shadow (among those that
-    use no forecast). The shadow's setting takes over while the plan is barred.
-    """
+    """What replaying an endpoint has shown. Mutable: `catch_up` replays what was appended to `rows`."""
 
     def __init__(
         self,
@@ -43,21 +39,17 @@ class EndpointReplay:
         self.rules = rules_of(policy, profile, step)
         target = policy.spec.capacity.utilization.target
         self.family = settings_family((target, 1.0) if target < 1.0 else (1.0,), profile.startup.p50, step)
-        self.rows = RowMaker(policy, self.rules, self.family, start, step)
+        self.rows = RowMaker(policy, self.rules, self.family, start, step, forecasts=not reactive_only)
         self.replayed = 0
-        n, first = len(self.family.settings), max(1, policy.spec.replicas.min)
-        self._every, self._played = new_state(n, self.rules, first), new_state(2, self.rules, first)
-        self._plays = np.full(2, self._default(), dtype=np.int64)
-        self._runner_up = self._default()
-        self._reactive = np.flatnonzero(self.family.is_reactive)
-        self._members = self._reactive if reactive_only else self._allowed_members()
-        self.sums = ReplayedSums(n)
-        objective = policy.spec.slo.objective
-        self._budgets = (Budget(objective), Budget(objective))
-        self._premium, self._surprise = PremiumWatch(objective), SurpriseWatch()
-        self._over_premium = ""
-        self._sampled = self._barred_until = self._alarm_until = 0
+        n = len(self.family.settings)
+        self._every = new_state(n, self.rules, max(1, policy.spec.replicas.min))
+        self.paths = self.new_paths(policy, reactive_only)
         self.is_sparse = False
+
+    def new_paths(self, policy: ScalingPolicy, reactive_only: bool = False) -> PlayedPaths:
+        """Fresh played paths over these rows, as `policy` promises."""
+        members = np.flatnonzero(self.family.is_reactive) if reactive_only else self._allowed_members()
+        return PlayedPaths(policy, self.rules, self.family, self.rows, members, self._default())
 
     def _setting(self, source: Source, level: float, startups: float, guard_hours: float) -> int:
         return self.family.settings.index(
@@ -82,104 +74,62 @@ class EndpointReplay:
         levels = [level for source, level in COLUMN_LEVELS if source is Source.LEAD_MODEL]
         return np.array([self._setting(Source.LEAD_MODEL, min(levels, key=lambda level: abs(level - risk)), 1, 0)])
 
-    def catch_up(self, last: int, block: int) -> None:
+    def catch_up(self, last: int, block: int, on_block: OnBlock = lambda first, last, signals, cost, bad: None) -> None:
         """Replay the steps up to `last` (exclusive) in blocks; refit and choose anew after each."""
         while self.replayed < last:
-            end = min(self.replayed + block, last)
+            first, end = self.replayed, min(self.replayed + block, last)
             self.rows.make(end)
-            self._replay(self.replayed, end)
+            signals = self.rows.signals(first, end)
+            cost, bad = self._replay(signals)
+            on_block(first, end, signals, cost, bad)
+            self.paths.play(signals, cost, bad, first, end)
             self.replayed = end
             self.rows.refit(end)
-            self._choose()
+            self.paths.choose()
             self.rows.forget(end)
+        self.is_sparse = self._looks_sparse()
 
-    def _replay(self, first: int, last: int) -> None:
-        signals = self.rows.signals(first, last)
-        n, no_orders = len(self.family.settings), np.zeros((0, 0), dtype=np.int64)
+    def _replay(self, signals: Signals) -> tuple[FloatArray, FloatArray]:
+        """What every setting cost (replica-steps) and missed (work) in this block."""
+        n = len(self.family.settings)
         cost, bad = np.zeros(n), np.zeros(n)
+        no_orders = np.zeros((0, 0), dtype=np.int64)
         replay(signals, self.family.columns, np.arange(n), self.rules, self._every, cost, bad, no_orders)
-        played_cost, played_bad = np.zeros(2), np.zeros(2)
-        replay(signals, self.family.columns, self._plays, self.rules, self._played, played_cost, played_bad, no_orders)
-        hours = (last - first) * self.rules.step_seconds / 3600
-        arrived = float(signals.arrivals.sum())
-        self.sums.add(cost, bad, arrived, hours, 1.0 - self.policy.spec.slo.objective)
-        for budget, own_bad in zip(self._budgets, played_bad, strict=True):
-            budget.spend(arrived, float(own_bad), hours)
-        self._premium.see(
-            (float(played_cost[PLAN]), float(played_cost[SHADOW])),
-            (float(played_bad[PLAN]), float(played_bad[SHADOW])),
-            arrived,
-            hours,
-        )
+        return cost, bad
 
-    def _choose(self) -> None:
-        if self.replayed < ENOUGH_HISTORY // self.step:
-            return
-        unit_work = self.rules.capacity * self.rules.step_seconds
-        self._plays[SHADOW], _ = choose(self.sums, self._budgets[SHADOW], self._reactive, unit_work)
-        self._plays[PLAN], self._runner_up = choose(self.sums, self._budgets[PLAN], self._members, unit_work)
-        self._over_premium = self._premium.verdict(self.policy.spec.safety.max_premium)
-        self.is_sparse = self.looks_sparse(self.replayed)
-
-    def looks_sparse(self, end: int) -> bool:
-        """True where, in the bins before `end`, one replica carries nearly every minute and most minutes are idle: then
-        only the law of the next arrival matters, and a single replica's price of a cold request, not quantiles of demand."""
-        if not self.policy.spec.scale_to_zero.enabled:
-            return False
-        values = self.rows.tape.values[:end]
+    def _looks_sparse(self) -> bool:
+        """True where one replica carries nearly every minute and most minutes are idle: then only the law of the next
+        arrival matters, and a single replica's price of a cold request, not quantiles of demand."""
         width = self.rows.tape.steps(MINUTE_SECONDS)
-        minutes = np.nan_to_num(values[: len(values) // width * width]).reshape(-1, width).mean(axis=1)
-        idle = float(np.mean(minutes == 0)) if len(minutes) else 0.0
+        values = self.rows.tape.values[: self.replayed // width * width]
+        if not self.policy.spec.scale_to_zero.enabled or len(values) == 0:
+            return False
+        minutes = np.nan_to_num(values).reshape(-1, width).mean(axis=1)
+        idle = float(np.mean(minutes == 0))
         return idle >= SPARSE_IDLE_FRACTION and float(np.quantile(minutes, SPARSE_LEVEL)) <= self.rules.capacity
 
-    def watch(self, at: int) -> None:
-        """Let the surprise watch see the newest minute at the made row `at`, if the last sample lies a lead back."""
-        apart = self.rules.lead_steps + self.rows.tape.steps(MINUTE_SECONDS)
-        if at - self._sampled < apart or self._members is self._reactive:
-            return
-        self._sampled = at
-        if self._surprise.see(self.rows.now(at), self.rows.watched(at - apart, WATCHED_LEVEL)):
-            self._barred_until = at + round(BARRED_HOURS * 3600 / self.rules.step_seconds)
-            self._alarm_until = at + SURPRISED_FOR // self.step
-
-    def why_demoted(self, at: int) -> str:
-        """Why forecast settings are barred at row `at`; "" when they are not."""
-        if self._over_premium:
-            return self._over_premium
-        return "demand left the forecast's band more often than chance explains" if at < self._barred_until else ""
-
     def playing(self, at: int) -> int:
-        """The setting that plays at row `at`."""
-        if self.is_sparse:
-            return self.sparse_setting()
-        return int(self._plays[SHADOW if self.why_demoted(at) else PLAN])
-
-    def sparse_setting(self) -> int:
-        """What plays while the endpoint is sparse: the present; the last replica is the arrival law's."""
-        return self._setting(Source.REACTIVE, 1.0, 0, 0)
-
-    def shadow(self) -> int:
-        """The setting that the shadow reactive policy plays."""
-        return int(self._plays[SHADOW])
+        """The setting that plays at row `at`; on sparse endpoints demand now, and the arrival law does the rest."""
+        return self._setting(Source.REACTIVE, 1.0, 0, 0) if self.is_sparse else self.paths.playing(at)
 
     def choice(self, at: int, now: datetime) -> Choice:
         """The setting that plays at row `at`, with what its replay showed."""
-        own = self.playing(at)
-        enough = self.replayed >= ENOUGH_HISTORY // self.step
+        own, other = self.playing(at), self.paths.runner_up
+        enough = self.paths.sums.hours >= ENOUGH_HOURS
         return Choice(
             setting=self.family.settings[own],
             chosen_at=now,
             replayed=self._replayed_cost(own) if enough else None,
-            runner_up=self._replayed_cost(self._runner_up) if enough and self._runner_up != own else None,
-            demoted=self.why_demoted(at),
-            surprised=at < self._alarm_until,
+            runner_up=self._replayed_cost(other) if enough and other != own else None,
+            demoted=self.paths.why_demoted(at),
+            surprised=self.paths.alarmed(at, SURPRISED_FOR // self.step),
         )
 
     def _replayed_cost(self, setting: int) -> ReplayedCost:
-        cost, bad, arrived = self.sums.raw_cost[setting], self.sums.raw_bad[setting], self.sums.raw_arrived
+        sums = self.paths.sums
         return ReplayedCost(
             setting=self.family.settings[setting],
-            replica_hours=float(cost) * self.rules.step_seconds / 3600,
-            bad_fraction=min(1.0, float(bad) / max(arrived, 1e-12)),
-            days=min(self.sums.hours, FORGET_HOURS) / 24,
+            replica_hours=float(sums.raw_cost[setting]) * self.rules.step_seconds / 3600,
+            bad_fraction=min(1.0, float(sums.raw_bad[setting]) / max(sums.raw_arrived, 1e-12)),
+            days=min(sums.hours, FORGET_HOURS) / 24,
         )

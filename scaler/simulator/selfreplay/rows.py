@@ -25,10 +25,19 @@ RESIDUALS_EVERY = timedelta(hours=6)
 class RowMaker:
     """Mutable: bins are appended to `tape`, rows are made up to `made`, and forgotten once no hold needs them.
 
-    Row t stands for a turn at the start of bin t and reads the bins before it. Bins and rows count from `start`.
+    Without `forecasts` no model is ever fitted: every column is reactive. Row t stands for a turn at the start of bin t and reads the bins before it. Bins and rows count from `start`.
     """
 
-    def __init__(self, policy: ScalingPolicy, rules: Rules, family: Family, start: datetime, step: timedelta) -> None:
+    def __init__(
+        self,
+        policy: ScalingPolicy,
+        rules: Rules,
+        family: Family,
+        start: datetime,
+        step: timedelta,
+        forecasts: bool = True,
+    ) -> None:
+        self._forecasts = forecasts
         self.policy, self.rules, self.family, self.start, self.step = policy, rules, family, start, step
         self.tape = DemandTape(np.empty(0), start.timestamp(), step.total_seconds())
         self.made = 0
@@ -93,7 +102,7 @@ class RowMaker:
         grown = end >= GROWTH_TO_REFIT * self._fitted_at or end - self._fitted_at >= LATEST_REFIT // self.step
         fit_lead = end >= FIRST_FIT // self.step and grown
         fit_res = end - self._residuals_at >= RESIDUALS_EVERY // self.step
-        if not fit_lead and not fit_res:
+        if not self._forecasts or not (fit_lead or fit_res):
             return
         past = DemandTape(self.tape.values[:end], self.start.timestamp(), self.rules.step_seconds)
         if fit_lead:

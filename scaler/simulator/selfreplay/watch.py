@@ -5,7 +5,7 @@ surprise   an e-process on how often demand one lead ahead left the forecast's .
            exceeds 1 / ALPHA with probability at most ALPHA (Ville's inequality), whenever one looks. It never falls below
            1 here (e-detector: Shin, Ramdas, Rinaldo 2023), so that a long good past does not postpone the alarm: false
            alarms are then at least 1 / ALPHA samples apart on average.
-premium    the plan's replayed cost and misses against those of the shadow reactive policy, over the last day or so.
+premium    the plan's replayed cost and misses against those of the shadow reactive policy.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,10 @@ BET = 3.0
 ALPHA = 1e-3
 """Samples are some minutes apart: less than one false alarm in three days by the bound, far fewer seen."""
 BARRED_HOURS = 6.0
-PREMIUM_TAU_HOURS = 24.0
+LONG_HOURS, LONG_BUDGETS = 336.0, 1.0
+"""The bounded premium holds over two weeks: over a day, one event decides who looks better."""
+SHORT_HOURS, SHORT_BUDGETS, SHORT_PREMIUM = 12.0, 3.0, 0.5
+"""What is this bad within half a day is not chance: a broken forecast is not followed for two weeks."""
 
 
 @dataclass
@@ -44,6 +47,7 @@ class PremiumWatch:
     """Decayed replica-steps and bad work of the plan and of its shadow. Mutable: one `see` per block."""
 
     objective: float
+    tau_hours: float
     plan_cost: float = 0.0
     shadow_cost: float = 0.0
     plan_bad: float = 0.0
@@ -52,23 +56,23 @@ class PremiumWatch:
 
     def see(self, costs: tuple[float, float], bads: tuple[float, float], arrived: float, hours: float) -> None:
         """One block: (plan, shadow) costs and misses."""
-        keep = exp(-hours / PREMIUM_TAU_HOURS)
+        keep = exp(-hours / self.tau_hours)
         self.plan_cost = self.plan_cost * keep + costs[0]
         self.shadow_cost = self.shadow_cost * keep + costs[1]
         self.plan_bad = self.plan_bad * keep + bads[0]
         self.shadow_bad = self.shadow_bad * keep + bads[1]
         self.arrived = self.arrived * keep + arrived
 
-    def verdict(self, max_premium: float) -> str:
-        """Why forecast settings are barred; "" when the plan kept its bounds.
+    def verdict(self, max_premium: float, budgets: float) -> str:
+        """Why forecast settings are barred; "" while the plan cost at most `max_premium` more than its shadow, and missed
+        at most `budgets` error budgets more than it.
 
-        A shadow that breaks the promise while the plan keeps it is no yardstick for cost.
+        A shadow that broke the promise is no yardstick for cost: the plan pays for keeping it.
         """
         promised = (1.0 - self.objective) * self.arrived
-        if self.plan_bad > max(self.shadow_bad, promised):
+        if self.plan_bad > max(self.shadow_bad, promised) + budgets * promised:
             return "the plan served worse than the shadow reactive policy"
-        cheaper = self.plan_cost <= (1.0 + max_premium) * self.shadow_cost
-        if not cheaper and not (self.plan_bad <= promised < self.shadow_bad):
+        if self.plan_cost > (1.0 + max_premium) * self.shadow_cost and self.shadow_bad <= promised:
             share = self.plan_cost / max(self.shadow_cost, 1e-9) - 1.0
             return f"the plan cost {share:.0%} more than the shadow reactive policy"
         return ""
