@@ -1,11 +1,11 @@
 """Demand one start-up time ahead, for control: quantiles on the control grid.
 
-Gradient-boosted quantiles of sqrt(demand at the lead) - sqrt(demand now), everything divided by the trailing weekly mean.
-The square root makes counting noise about equally wide at every level; forecasting the change instead of the level is
-what lets trees beat "as it is now" (docs/methods.md, "Lead-time model"). Scale-free: endpoints of 0.01/s and 5000/s may
-train together.
+Gradient-boosted quantiles of sqrt(demand at the lead) - sqrt(demand now), everything divided by the trailing weekly
+mean. The square root makes counting noise about equally wide at every level; forecasting the change instead of the
+level is what lets trees beat "as it is now" (docs/methods.md, "Lead-time model"). Scale-free: endpoints of 0.01/s and
+5000/s may train together.
 
-The only module besides methods/global_residual that knows scikit-learn, and it only fits with it: fitted trees are kept
+Trees are fitted by methods/learners, the one module that knows scikit-learn, and only fitted there: they are kept
 as plain arrays, evaluate to the same numbers in a batch and for one row, and can be stored without pickle.
 """
 
@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingRegressor
 
 from forecaster.leadfeatures import (
     DemandTape,
@@ -26,6 +25,7 @@ from forecaster.leadfeatures import (
     typical_demand,
 )
 from forecaster.methods.forest import Forest
+from forecaster.methods.learners import boosted_trees
 from forecaster.series import FloatArray
 
 FITTED_LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.998)
@@ -42,16 +42,16 @@ LEAST_SCALE = 0.05
 HIGHEST_RATIO = 1.5
 """Nothing is forecast beyond this multiple of the highest minute seen: trees do not know a ceiling."""
 N_TREES, LEARNING_RATE, N_LEAVES, MIN_LEAF = 30, 0.2, 15, 60
-"""Half the trees at twice the rate: as sharp as 60 at 0.1 on recorded endpoints, in 60 % of the time. Shallow, because the
-noise is large against what can be known."""
+"""Half the trees at twice the rate: as sharp as 60 at 0.1 on recorded endpoints, in 60 % of the time. Shallow, because
+the noise is large against what can be known."""
 
 
 @dataclass(frozen=True, eq=False)
 class LeadModel:
     """Quantiles of demand one lead ahead and of the highest minute soon, fitted once.
 
-    `forests` go with FITTED_LEVELS, `peak` is the PEAK_LEVEL quantile. `highest` is the highest minute of the tapes it was
-    fitted on (of several tapes: infinity), `n_rows` how many rows.
+    `forests` go with FITTED_LEVELS, `peak` is the PEAK_LEVEL quantile. `highest` is the highest minute of the tapes it
+    was fitted on (of several tapes: infinity), `n_rows` how many rows.
     """
 
     lead_steps: int
@@ -61,7 +61,8 @@ class LeadModel:
     n_rows: int
 
     def predict(self, tape: DemandTape, first: int, last: int) -> tuple[FloatArray, FloatArray]:
-        """For the rows first..last-1: quantiles at LEVELS (n_rows, n_levels), non-decreasing, and the peak soon (n_rows,).
+        """For the rows first..last-1: quantiles at LEVELS (n_rows, n_levels), non-decreasing, and the peak soon
+        (n_rows,).
 
         In the tape's unit, >= 0. NaN where demand now is not known.
         """
@@ -160,20 +161,16 @@ def _training_rows(
 
 
 def _fit(features: FloatArray, target: FloatArray, level: float) -> Forest:
-    model = HistGradientBoostingRegressor(
-        loss="quantile",
-        quantile=level,
-        max_iter=N_TREES,
-        learning_rate=LEARNING_RATE,
-        max_leaf_nodes=N_LEAVES,
-        min_samples_leaf=MIN_LEAF,
-        early_stopping=False,
-        random_state=0,
-    ).fit(features, target)
-    return _as_arrays(model)
+    size = {
+        "max_iter": N_TREES,
+        "learning_rate": LEARNING_RATE,
+        "max_leaf_nodes": N_LEAVES,
+        "min_samples_leaf": MIN_LEAF,
+    }
+    return _as_arrays(boosted_trees(features, target, level=level, **size))
 
 
-def _as_arrays(model: HistGradientBoostingRegressor) -> Forest:
+def _as_arrays(model: Any) -> Forest:
     """The fitted trees as padded arrays; what they give equals model.predict (held by a test)."""
     trees = [tree.nodes for (tree,) in model._predictors]
     widest = max(len(nodes) for nodes in trees)

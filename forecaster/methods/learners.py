@@ -1,7 +1,7 @@
 """The learners behind learnt methods: the only module here that knows scikit-learn.
 
-Both are refitted from their rows where they are restored, bit for bit (fixed seeds, one thread): what is stored is data,
-never a pickled object.
+Both are refitted from their rows where they are restored, bit for bit (fixed seeds, one thread): what is stored is
+data, never a pickled object.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ ROWS_AT_ONCE = 512
 class ForestOfAnalogues:
     """A quantile regression forest (Meinshausen 2006) of extremely randomised trees.
 
-    It does not predict a number: for a new situation it weighs the past situations (rows) by how often they share a leaf
-    with it, and reads quantiles off what followed them. `features` (n_rows, n_features), `target` (n_rows,) on the scale
-    on which splits are chosen.
+    It does not predict a number: for a new situation it weighs the past situations (rows) by how often they share a
+    leaf with it, and reads quantiles off what followed them. `features` (n_rows, n_features), `target` (n_rows,) on
+    the scale on which splits are chosen.
     """
 
     features: FloatMatrix
@@ -111,3 +111,11 @@ class QuantileBoosting:
     def quantiles(self, features: FloatMatrix) -> FloatArray:
         """Quantiles at `levels` for each row, sorted, shape (n_rows, n_levels)."""
         return np.sort(np.stack([model.predict(features) for model in self._models], axis=1), axis=1)
+
+
+def boosted_trees(features: FloatArray, target: FloatArray, *, level: float, **size: float) -> Any:
+    """Gradient-boosted regression trees fitted on the pinball loss of `level`; `size` are scikit-learn's own names."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    model = HistGradientBoostingRegressor(loss="quantile", quantile=level, early_stopping=False, random_state=0, **size)
+    return model.fit(features, target)
