@@ -17,7 +17,8 @@ $(STAMP): pyproject.toml
 # The demo needs no test tools: its own stamp keeps the first start short.
 $(VENV)/.runtime: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -e $(STAMP) || $(BIN)/python -m pip install --quiet --progress-bar on --editable .
+	@echo "installing into $(VENV): a minute or so, once"
+	@test -e $(STAMP) || $(BIN)/python -m pip install --no-compile --quiet --editable .
 	@touch $@
 
 demo: $(VENV)/.runtime  ## a simulated cluster and generated traffic; the page is on http://127.0.0.1:8080/ until Ctrl-C

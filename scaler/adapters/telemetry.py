@@ -37,7 +37,7 @@ class Telemetry:
         )
         self._errors = Counter(
             "headstart_errors",
-            "What failed: metrics, cluster, policies, store, endpoint, refit, or a job itself.",
+            "What failed: metrics, cluster, policies, policy files, store, endpoint, refit, forecast, or a job.",
             ("stage",),
             registry=registry,
         )

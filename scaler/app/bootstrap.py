@@ -20,7 +20,7 @@ from scaler.app.scheduler import Jobs
 from scaler.app.service import Service
 from scaler.app.settings import Settings
 from scaler.cycle import Cycle
-from scaler.errors import HeadstartError
+from scaler.errors import StoreUnavailable
 from scaler.ports import Advisor, Clock, DemandSource, PolicySource, ScaleTarget
 
 
@@ -38,7 +38,10 @@ def build_service(settings: Settings) -> Service:
     """The service on Prometheus and a cluster. Raises SettingsError, PolicyError, StoreUnavailable, UnknownVersion."""
     outside = build_outside(settings)
     outside.policies.load()
-    return assemble(settings, outside, SqlStore.open(settings.store), self_replay(settings))
+    service = assemble(settings, outside, SqlStore.open(settings.store), self_replay(settings))
+    if isinstance(outside.policies, PolicyFiles):
+        service.policy_problems = outside.policies.problems
+    return service
 
 
 def build_demo_service(settings: Settings) -> tuple[Service, Demo]:
@@ -94,7 +97,7 @@ def assemble(settings: Settings, outside: Outside, store: SqlStore, make_advisor
     telemetry = Telemetry()
 
     def failed(job: str, error: Exception) -> None:
-        telemetry.error(type(error).__name__ if isinstance(error, HeadstartError) else job)
+        telemetry.error("store" if isinstance(error, StoreUnavailable) else job)
 
     jobs = Jobs(failed)
     advisor = FleetAdvisor(make_advisor, jobs.stopping)

@@ -45,9 +45,7 @@ def read_request(
         chosen[own.endpoint] = own
         series[own.endpoint] = by_unit[own.spec.demand.unit][name]
     named = "" not in next(iter(by_unit.values()))
-    return ReplayRequest(
-        policies=chosen, traces=series, warmup=warmup, seed=seed, faults=faults, named=named
-    )
+    return ReplayRequest(policies=chosen, traces=series, warmup=warmup, seed=seed, faults=faults, named=named)
 
 
 def _named(policy: ScalingPolicy, name: str, trace: Path) -> ScalingPolicy:

@@ -9,6 +9,9 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from forecaster.errors import ForecasterError
+from scaler.errors import HeadstartError
+
 FAREWELL_SECONDS = 3.0
 """How long a stop waits for work that may be abandoned."""
 _LOG = structlog.get_logger("headstart")
@@ -77,7 +80,9 @@ class Jobs:
                 work()
             except Exception as error:  # noqa: BLE001  (a job must survive anything; it is counted)
                 if not self._stopping.is_set():
-                    _LOG.error("job failed", job=name, error=f"{type(error).__name__}: {error}", exc_info=True)
+                    foreseen = isinstance(error, (HeadstartError, ForecasterError))
+                    text = f"{type(error).__name__}: {error}"
+                    _LOG.error("job failed", job=name, error=text, exc_info=not foreseen)
                 self._on_error(name, error)
 
         return run

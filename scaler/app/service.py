@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import perf_counter
 
@@ -50,11 +50,14 @@ class Service:
     board: Board
     telemetry: Telemetry
     jobs: Jobs
+    policy_problems: Callable[[], Sequence[str]] = tuple
+    """What is wrong with policy files whose last good version still counts."""
     after_turn: Callable[[], None] = lambda: None
     """Called when a turn was acted on and recorded: a simulated world moves here."""
     _due: dict[EndpointId, datetime] = field(default_factory=dict)
     _laws: Mapping[EndpointId, StartupLaw] = field(default_factory=dict)
     _policies_loaded: bool = False
+    _said: Mapping[str, str] = field(default_factory=dict)
     _turn_finished_at: float | None = None
     _started_at: float = field(default_factory=perf_counter)
 
@@ -78,16 +81,26 @@ class Service:
         began = perf_counter()
         report = self.cycle.turn()
         ended = perf_counter()
+        broken = "; ".join(self.policy_problems())
+        if broken:
+            report = replace(report, problems={**report.problems, "policy files": broken})
         self.telemetry.turn(report, ended - began)
         self.board.turn(report)
         for record in report.records:
             log_decision(record)
-        if not report.records:
-            for what, why in report.problems.items():
-                structlog.get_logger("headstart").warning("turn held", what=what, why=why)
+        self._say_problems(report.problems)
         self._policies_loaded = self._policies_loaded or "policies" not in report.problems
         self._turn_finished_at = ended
         self.after_turn()
+
+    def _say_problems(self, problems: Mapping[str, str]) -> None:
+        """Each problem once when it comes and once when it has gone: the page and the metrics go on showing it."""
+        log = structlog.get_logger("headstart")
+        for what in problems.keys() - self._said.keys():
+            log.warning("problem", what=what, why=problems[what])
+        for what in self._said.keys() - problems.keys():
+            log.info("problem gone", what=what)
+        self._said = dict(problems)
 
     def refit_due(self) -> None:
         """Endpoints that are due are refitted with one history query. The first refits come at once, later ones are

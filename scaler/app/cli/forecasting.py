@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from scaler.app.cli.options import check_out, duration, durations, progress_bar, show, table
+from scaler.app.cli.options import check_out, duration, durations, only_errors_are_logged, progress_bar, show, table
 from scaler.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def forecast(
     from scaler.app.histories import read_histories
 
     method_named(method)
+    only_errors_are_logged()
     histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url)
     made = {}
     with progress_bar("forecast") as bar:
@@ -159,6 +160,7 @@ def fit(
     from scaler.app.histories import read_histories
 
     method_named(method)
+    only_errors_are_logged()
     histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url)
     store = ModelStore(models_url)
     shown = table("endpoint", "method", "version", "fitted until (UTC)")

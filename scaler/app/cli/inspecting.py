@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaler.app.cli.options import show, table
+from scaler.app.cli.options import only_errors_are_logged, show, table
 from scaler.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def doctor(
     settings = load_settings(
         policies=policies, store=store, prometheus_url=prometheus_url, kubeconfig=kubeconfig, kube_context=kube_context
     )
+    only_errors_are_logged()
     findings = examine(settings)
     shown = table("", "what", "found")
     for finding in findings:

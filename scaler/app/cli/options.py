@@ -61,6 +61,13 @@ def progress_bar(label: str) -> Iterator[Progress]:
         yield update
 
 
+def only_errors_are_logged() -> None:
+    """A command says what it found by itself: retries of its queries are not its news."""
+    from scaler.app.logs import configure_logs
+
+    configure_logs("error", "console")
+
+
 def table(*columns: str) -> "Table":
     from rich.table import Table
 
