@@ -1,16 +1,17 @@
 """Forecast accuracy, coverage and cost, printed as tables.
 
-    HEADSTART_TRACES=/path/to/traces python benchmarks/forecasting.py [--only NAME ...] [--shift] [--cost] [--json FILE]
+    HEADSTART_TRACES=/path/to/traces python -m benchmarks.forecasting [--only NAME ...] [--shift] [--cost] [--json FILE]
 
-Accuracy: every 1-min and 10-min series of at least six days in HEADSTART_TRACES (`index.csv` names them), warm-up 5 days,
-origins every 30 min; the mean pinball loss over levels .1 .5 .8 .9 .95 .99 as a ratio to the best of four simple methods
-(in hindsight, per series and lead), each wrapped in the empirical quantiles of its own errors. As both losses are divided by
-the same demand it is also the ratio of the weighted quantile losses. Series whose minutes are simulated inside real 10-min
-totals (`*_1min_disagg`) are left out of the main table, as their source asks; `--disagg` prints them.
+Accuracy: every 1-min and 10-min series of at least six days in HEADSTART_TRACES (`index.csv` names them), warm-up 5
+days, origins every 30 min; the mean pinball loss over levels .1 .5 .8 .9 .95 .99 as a ratio to the best of four simple
+methods (in hindsight, per series and lead), each wrapped in the empirical quantiles of its own errors. As both losses
+are divided by the same demand it is also the ratio of the weighted quantile losses. Series whose minutes are simulated
+inside real 10-min totals (`*_1min_disagg`) are left out of the main table, as their source asks; `--disagg` prints
+them.
 
-Coverage is the share of outcomes at or below a quantile; where whole counts tie with it, the nearest share consistent with
-the tie (scoring.Coverage.deviation). `--shift` multiplies demand by three from one day into the test and scores the forecasts
-that were issued in the 24 hours after.
+Coverage is the share of outcomes at or below a quantile; where whole counts tie with it, the nearest share consistent
+with the tie (scoring.Coverage.deviation). `--shift` multiplies demand by three from one day into the test and scores
+the forecasts that were issued in the 24 hours after.
 """
 
 import argparse
@@ -23,9 +24,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-# A script's own folder comes first on its path, and modules beside it then hide packages of the same name from libraries.
-sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).resolve().parent]
 
 import numpy as np
 import pandas as pd
@@ -205,9 +203,7 @@ def timed(what: str) -> Iterator[None]:
     """Prints wall and processor seconds of the block: on a shared machine they differ."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield
-    print(
-        f"{what}: {time.perf_counter() - wall:.2f} s, {time.process_time() - cpu:.2f} s of this process's processor time"
-    )
+    print(f"{what}: {time.perf_counter() - wall:.2f} s, {time.process_time() - cpu:.2f} s of processor time")
 
 
 if __name__ == "__main__":

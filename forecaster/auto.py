@@ -1,8 +1,9 @@
 """`auto`: the weighted, calibrated pool of methods.
 
-All members forecast; a ledger keeps what they said at past origins and what came; each counts by how well it lately did at
-that lead for that endpoint (selection.py); the weighted mean of their quantiles is shifted until it covers what it says
-(calibration.py). Members are fitted anew each day; weights and offsets move with every outcome, without any refit.
+All members forecast; a ledger keeps what they said at past origins and what came; each counts by how well it lately
+did at that lead for that endpoint (selection.py); the weighted mean of their quantiles is shifted until it covers what
+it says (calibration.py). Members are fitted anew each day; weights and offsets move with every outcome, without any
+refit.
 """
 
 import zlib
@@ -75,8 +76,8 @@ class Auto:
 
     name: str = "auto"
     members: tuple[str, ...] = POOL
-    weight_rule: WeightRule = WeightRule()
-    tracking_rule: TrackingRule = TrackingRule()
+    weight_rule: WeightRule = field(default_factory=WeightRule)
+    tracking_rule: TrackingRule = field(default_factory=TrackingRule)
 
     def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> "FittedAuto":
         """Fit the members and forecast the last days with members fitted before them, to have a ledger.
@@ -179,8 +180,8 @@ class FittedAuto:
         return stored
 
     def summary(self, step_seconds: float) -> dict[str, object]:
-        """By lead in seconds: the members' weights at the end of the ledger (mean over series) and how many outcomes stand
-        behind them."""
+        """By lead in seconds: the members' weights at the end of the ledger (mean over series) and how many outcomes
+        stand behind them."""
         if len(self.ledger.made) == 0:
             return {}
         made = np.round(self.ledger.made / step_seconds).astype(np.int64)
@@ -213,7 +214,7 @@ class FittedAuto:
         newer = _empty_ledger(panel, leads, len(self.method.members))
         if len(origins):
             said = self._said(panel, origins, leads)
-            made = start + origins * panel.step_seconds
+            made = np.asarray(start + origins * panel.step_seconds, dtype=np.float64)
             newer = Ledger(made=made, steps_ahead=leads, quantiles=said, actual=np.full(said.shape[:3], np.nan))
         ledger = known.extended(newer, keep_from)
         ledger = replace(ledger, actual=_outcomes(panel, ledger))
@@ -222,7 +223,8 @@ class FittedAuto:
         return ledger
 
     def _known_ledger(self, panel: Panel, n_steps: int) -> Ledger:
-        """The longest ledger worked out before from the same history and not beyond bin `n_steps`, else the fitted one."""
+        """The longest ledger worked out before from the same history and not beyond bin `n_steps`, else the fitted
+        one."""
         for digest, ledger in self._longest:
             last = float(ledger.made[-1])
             if last < panel.start.timestamp() + n_steps * panel.step_seconds and digest == _digest(panel, last):
@@ -239,8 +241,8 @@ class FittedAuto:
         return said
 
     def _weights(self, panel: Panel, ledger: Ledger, origins: IntArray, alarms: NDArray[np.bool_]) -> FloatArray:
-        """The weights in force at each origin, (n_series, n_origins, n_ledger_leads, n_members); after an alarm the past
-        is forgotten fast."""
+        """The weights in force at each origin, (n_series, n_origins, n_ledger_leads, n_members); after an alarm the
+        past is forgotten fast."""
         made, ended = _bins(panel, ledger)
         losses = mean_pinball(ledger.actual, ledger.quantiles, POOL_LEVELS)
         half_life = self.method.weight_rule.half_life_days * 86_400 / panel.step_seconds
@@ -356,7 +358,7 @@ def path_leads(panel: Panel, steps_ahead: IntArray) -> IntArray:
     near = np.unique(np.round(np.geomspace(1, 4 * wide, 16)).astype(np.int64))
     last = int(steps_ahead.max())
     grid = np.unique(np.concatenate([near, np.arange(4 * wide, last, wide), [int(steps_ahead.min()), last]]))
-    return grid[(grid >= steps_ahead.min()) & (grid <= last)]
+    return np.asarray(grid[(grid >= steps_ahead.min()) & (grid <= last)], dtype=np.int64)
 
 
 def _along(values: FloatArray, path: IntArray, steps_ahead: IntArray) -> FloatArray:
@@ -368,7 +370,8 @@ def _along(values: FloatArray, path: IntArray, steps_ahead: IntArray) -> FloatAr
 
 def at_levels(values: FloatArray, own: FloatArray, asked: FloatArray) -> FloatArray:
     """Quantiles at other levels: linear in the normal score between, and beyond the outermost with the slope of the two
-    outer levels (an exponential tail would be heavier than normal by little up to .999). Never below zero, never crossing."""
+    outer levels (an exponential tail would be heavier than normal by little up to .999). Never below zero, never
+    crossing."""
     if np.array_equal(own, asked):
         return values
     score = np.array([NormalDist().inv_cdf(float(level)) for level in own])

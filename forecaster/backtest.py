@@ -8,10 +8,10 @@ from typing import TextIO
 import numpy as np
 
 from forecaster.calendar import DemandCalendar, IntArray
+from forecaster.catalogue import method_named
 from forecaster.errors import BadSeries, ShortHistory
 from forecaster.forecast import DEFAULT_LEVELS
 from forecaster.methods.base import Method
-from forecaster.catalogue import method_named
 from forecaster.panel import Panel
 from forecaster.scoring import coverage, decision_loss, mase, pinball, pit, wql
 from forecaster.series import DemandSeries, FloatArray
@@ -26,8 +26,8 @@ class BacktestResult:
     """All forecasts of a backtest, with what came.
 
     `origins` (n_origins,) and `steps_ahead` (n_leads,) count steps from `start`; `quantiles` has shape (n_series,
-    n_origins, n_leads, n_levels) and `actual` (n_series, n_origins, n_leads), both in units per second (concurrency: the
-    level); `actual` is NaN where the target was not seen or lies beyond the history.
+    n_origins, n_leads, n_levels) and `actual` (n_series, n_origins, n_leads), both in units per second (concurrency:
+    the level); `actual` is NaN where the target was not seen or lies beyond the history.
     """
 
     method: str
@@ -110,7 +110,8 @@ class BacktestResult:
         return result
 
     def rows(self) -> Iterator[tuple[str, int, int, int, tuple[float, ...]]]:
-        """(endpoint, origin, target, lead_seconds, quantiles) with epoch seconds, in demand per bin, by endpoint, origin, lead."""
+        """(endpoint, origin, target, lead_seconds, quantiles) with epoch seconds, in demand per bin, by endpoint,
+        origin, lead."""
         start, step = self.start.timestamp(), self.step.total_seconds()
         per_bin = self.quantiles * (step if self.is_rate else 1.0)
         for s, key in enumerate(self.keys):

@@ -99,7 +99,7 @@ def season_is_enabled(n_steps: int, step: timedelta, period: timedelta) -> bool:
 
 
 def _epochs(start: datetime, step: timedelta, n_steps: int) -> IntArray:
-    return np.floor(start.timestamp() + step.total_seconds() * np.arange(n_steps)).astype(np.int64)
+    return np.asarray(np.floor(start.timestamp() + step.total_seconds() * np.arange(n_steps)), dtype=np.int64)
 
 
 @lru_cache(maxsize=4096)

@@ -5,8 +5,9 @@ quantile. Whenever an outcome becomes known the offset moves by
 
     theta <- theta + gamma * (1{y > published} - (1 - level))
 
-(quantile tracking: Gibbs & Candes 2021; Angelopoulos, Candes & Tibshirani 2023). For any sequence of outcomes the share of
-misses tends to 1 - level, at a rate of O(1 / (gamma T)). A lead of a day is calibrated with outcomes a day late.
+(quantile tracking: Gibbs & Candes 2021; Angelopoulos, Candes & Tibshirani 2023). For any sequence of outcomes the
+share of misses tends to 1 - level, at a rate of O(1 / (gamma T)). A lead of a day is calibrated with outcomes a day
+late.
 """
 
 from dataclasses import dataclass
@@ -35,10 +36,10 @@ class TrackingRule:
 class Published:
     """Past forecasts on the tracking scale, on which demand = max(x, 0)**2 * unit.
 
-    `quantiles` (n_series, n_past, n_leads, n_levels) before any offset, `actual` (n_series, n_past, n_leads), NaN where not
-    seen; `unit` (n_series, n_past, 1, 1); `made` (n_past,) the bins of issue and `ended` (n_past, n_leads) the first bin at
-    which the outcome is known. `lattice` (n_series,) is the demand of one whole request per bin for series that come in
-    whole requests, NaN for others: a quantile is then published to the nearest whole one.
+    `quantiles` (n_series, n_past, n_leads, n_levels) before any offset, `actual` (n_series, n_past, n_leads), NaN
+    where not seen; `unit` (n_series, n_past, 1, 1); `made` (n_past,) the bins of issue and `ended` (n_past, n_leads)
+    the first bin at which the outcome is known. `lattice` (n_series,) is the demand of one whole request per bin for
+    series that come in whole requests, NaN for others: a quantile is then published to the nearest whole one.
     """
 
     quantiles: FloatArray
@@ -51,9 +52,9 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class AlarmRule:
-    """A bet against the forecast: the stake grows by 1 + bet * (1{outside} - probability) with each outcome at the shortest
-    lead, and never falls below 1. If quantiles are right it rarely exceeds `threshold` (an e-process: Ville's inequality);
-    three outcomes in a row above the .95 quantile do. An alarm lasts `lasting_bins`."""
+    """A bet against the forecast: the stake grows by 1 + bet * (1{outside} - probability) with each outcome at the
+    shortest lead, and never falls below 1. If quantiles are right it rarely exceeds `threshold` (an e-process: Ville's
+    inequality); three outcomes in a row above the .95 quantile do. An alarm lasts `lasting_bins`."""
 
     upper_level: float = 0.95
     lower_level: float = 0.1
@@ -109,7 +110,9 @@ def tracked_offsets(
     theta = np.zeros((n_series, n_leads, n_levels))
     n_known = np.zeros(n_leads, dtype=np.int64)
     stride = float(np.median(np.diff(past.made))) if n_past > 1 else 1.0
-    slower = np.minimum(2.0 * stride / (past.ended[0] - past.made[0]), 1.0) ** rule.slowing if n_past else np.ones(n_leads)
+    slower = np.ones(n_leads)
+    if n_past:
+        slower = np.minimum(2.0 * stride / (past.ended[0] - past.made[0]), 1.0) ** rule.slowing
     for i, now in enumerate(when):
         rate = rule.rate if alarms is None else np.where(alarms[:, i], rule.alarmed_rate, rule.rate)[:, None, None]
         while True:
@@ -132,8 +135,8 @@ def tracked_offsets(
 
 
 def spread(quantiles: FloatArray, levels: FloatArray) -> FloatArray:
-    """The unit of offsets: the distance of the .1 and .95 quantiles on the tracking scale, (..., 1). Where a forecast is
-    certain (idle) it is 0 and so is the correction."""
+    """The unit of offsets: the distance of the .1 and .95 quantiles on the tracking scale, (..., 1). Where a forecast
+    is certain (idle) it is 0 and so is the correction."""
     low, high = int(np.argmin(np.abs(levels - 0.1))), int(np.argmin(np.abs(levels - 0.95)))
     return np.maximum(quantiles[..., high, None] - quantiles[..., low, None], 0.0)
 

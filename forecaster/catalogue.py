@@ -1,4 +1,5 @@
-"""Every name that `forecast.method` may hold: the single methods of methods/registry.py and the pool of them, `auto`."""
+"""Every name that `forecast.method` may hold: the single methods of methods/registry.py and the pool of them,
+`auto`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,7 +1,7 @@
 """Thousands of endpoints: a day ahead for all of them in one pass, and fits shared among processes or a cluster.
 
-Vectorised methods need none of this: they take a panel of any number of series. `fit_many` is for methods that learn each
-endpoint by itself; `statistical_pool` for the models of statsforecast, on this machine or on Ray or Dask.
+Vectorised methods need none of this: they take a panel of any number of series. `fit_many` is for methods that learn
+each endpoint by itself; `statistical_pool` for the models of statsforecast, on this machine or on Ray or Dask.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,6 @@ from forecaster.methods.statistical import MODELS, hourly, hourly_paths
 from forecaster.panel import Panel
 from forecaster.series import DemandSeries, FloatArray
 
-MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 SERIES_AT_ONCE = 500
 DAY_LAGS, DAY_WEIGHTS = (1, 2, 3, 7), (1.0, 0.7, 0.5, 1.0)
@@ -35,13 +34,14 @@ Progress = Callable[[int, int], None]
 def forecast_day_by_minute(panel: Panel, levels: FloatArray) -> Iterator[NDArray[np.float32]]:
     """The next 24 hours of every endpoint at one minute, in blocks (n_some, 1440, n_levels) in the panel's order.
 
-    Level times shape as in methods/profile.py, without its bending to the last half hour: the mean of the last days and the
-    day a week ago at the same local time, each rescaled half way to the present daily level. Quantiles are those of the
-    errors that the same rule made on the last ERROR_DAYS days, in units of the square root of demand, as wide for every
-    lead. Steps longer than a minute are held (a rate per second does not change by that). NaN for unseen endpoints.
+    Level times shape as in methods/profile.py, without its bending to the last half hour: the mean of the last days
+    and the day a week ago at the same local time, each rescaled half way to the present daily level. Quantiles are
+    those of the errors that the same rule made on the last ERROR_DAYS days, in units of the square root of demand, as
+    wide for every lead. Steps longer than a minute are held (a rate per second does not change by that). NaN for
+    unseen endpoints.
     """
     n_steps = round(DAY / panel.step)
-    minutes = np.minimum((np.arange(1440) * MINUTE) // panel.step, n_steps - 1).astype(np.int64)
+    minutes = np.minimum(np.arange(1440) * 60.0 // panel.step_seconds, n_steps - 1).astype(np.int64)
     per_step = 1440 // n_steps if 1440 % n_steps == 0 else 0
     for first in range(0, panel.n_series, SERIES_AT_ONCE):
         values = panel.values[first : first + SERIES_AT_ONCE].astype(np.float32)
@@ -130,7 +130,8 @@ class ChangeTable:
         return cls(steps_ahead=steps_ahead, levels=levels, table=np.nan_to_num(np.stack(tables, axis=1)))
 
     def quantiles(self, latest: FloatArray) -> FloatArray:
-        """Quantiles at each lead from the latest demand (n_series,), shape (n_series, n_leads, n_levels); NaN where NaN."""
+        """Quantiles at each lead from the latest demand (n_series,), shape (n_series, n_leads, n_levels); NaN where
+        NaN."""
         root = np.sqrt(latest)[:, None, None] + self.table
         return np.asarray(np.maximum(root, 0.0) ** 2)
 

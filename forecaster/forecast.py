@@ -16,9 +16,9 @@ class DemandForecast:
     """Quantiles of demand for the bins [start + i*step, start + (i+1)*step), issued at `issued_at`.
 
     Only bins that had ended by `issued_at` were known. `quantile_levels` has shape (n_levels,) and increases in (0, 1);
-    `values` has shape (n_steps, n_levels), unit as the series it came from, >= 0, finite, never crossing (non-decreasing
-    along levels). Both are read-only. `method` names what made it; `fell_back_from` names the method that was asked for
-    but could not be used, else "".
+    `values` has shape (n_steps, n_levels), unit as the series it came from, >= 0, finite, never crossing
+    (non-decreasing along levels). Both are read-only. `method` names what made it; `fell_back_from` names the method
+    that was asked for but could not be used, else "".
     """
 
     issued_at: datetime

@@ -10,7 +10,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -53,15 +53,16 @@ class Forecaster:
     """Fits and forecasts endpoints by one method. Holds no state: what is learnt is in the FittedModel."""
 
     method: str = "auto"
-    calendar: DemandCalendar = DemandCalendar()
+    calendar: DemandCalendar = field(default_factory=DemandCalendar)
 
     def __post_init__(self) -> None:
         method_named(self.method)
 
     def fit(self, endpoint_key: str, series: DemandSeries, previous: FittedModel | None = None) -> FittedModel:
         """Learn from the whole series. With less than SHORTEST_HISTORY seen, or too little for the method, the model is
-        that of persistence and says so. `previous`, the last model of this endpoint, saves work: `auto` then only carries its
-        ledger on, and fits its members anew once a day. Raises ShortHistory if not a single bin was seen."""
+        that of persistence and says so. `previous`, the last model of this endpoint, saves work: `auto` then only
+        carries its ledger on, and fits its members anew once a day. Raises ShortHistory if not a single bin was
+        seen."""
         if not np.any(np.isfinite(series.values)):
             raise ShortHistory(f"fit {endpoint_key}: have 0 seen of {len(series)} steps, need at least 1")
         panel = _panel(endpoint_key, series, self.calendar)
@@ -105,7 +106,7 @@ class Forecaster:
         panel = _panel(fitted.key, known, fitted.calendar)
         level_array = np.asarray(levels, dtype=np.float64)
         steps_ahead = np.arange(max(-(-horizon // series.step), 1), dtype=np.int64)
-        values = _in_chunks(fitted.learnt, panel, steps_ahead, level_array)
+        values = _next_path(fitted.learnt, panel, steps_ahead, level_array)
         method, fell_back_from = fitted.method, fitted.fell_back_from
         if not np.all(np.isfinite(values)):
             raise ShortHistory(
@@ -159,8 +160,8 @@ def _steps_learnt(panel: Panel) -> IntArray:
     return np.unique([max(round(seconds / panel.step_seconds), 0) for seconds in LEADS_SECONDS]).astype(np.int64)
 
 
-def _in_chunks(learnt: FittedMethod, panel: Panel, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
-    return learnt.quantiles(panel, np.array([panel.n_steps]), steps_ahead, levels)[0, 0]
+def _next_path(learnt: FittedMethod, panel: Panel, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
+    return np.asarray(learnt.quantiles(panel, np.array([panel.n_steps]), steps_ahead, levels)[0, 0])
 
 
 def _widened(values: FloatArray, series: DemandSeries, levels: FloatArray) -> FloatArray:

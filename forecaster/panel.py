@@ -67,7 +67,7 @@ class Panel:
 
     @property
     def n_steps(self) -> int:
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     @property
     def step_seconds(self) -> float:

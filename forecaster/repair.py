@@ -31,8 +31,8 @@ class Repaired:
 def with_unserved(series: DemandSeries, unserved: DemandSeries) -> DemandSeries:
     """Demand with that which was rejected, timed out or met no replica added back, on the grid of `series`.
 
-    Both have the same unit and step; bins of `unserved` that were not seen or do not overlap add nothing. A bin in which
-    nothing was measured as served stays NaN. Raises BadSeries on unequal grids.
+    Both have the same unit and step; bins of `unserved` that were not seen or do not overlap add nothing. A bin in
+    which nothing was measured as served stays NaN. Raises BadSeries on unequal grids.
     """
     offset, rest = divmod(unserved.start - series.start, series.step)
     if unserved.unit != series.unit or unserved.step != series.step or rest:
@@ -50,10 +50,10 @@ def with_unserved(series: DemandSeries, unserved: DemandSeries) -> DemandSeries:
 def repaired(series: DemandSeries) -> Repaired:
     """The series with outages and outliers not seen (NaN), so that no season is learnt from them.
 
-    An outage: next to nothing for minutes to hours although the hour before and the hour after were busy and the same time
-    on most other days was too. An outlier: single bins far above both their surroundings and every other day. Needs two
-    days of history; with less, or little demand, nothing is touched. Only bins well before the end are judged (an hour must
-    have been seen after them), so that the present is never taken for broken.
+    An outage: next to nothing for minutes to hours although the hour before and the hour after were busy and the same
+    time on most other days was too. An outlier: single bins far above both their surroundings and every other day.
+    Needs two days of history; with less, or little demand, nothing is touched. Only bins well before the end are
+    judged (an hour must have been seen after them), so that the present is never taken for broken.
     """
     usual = _usual(series)
     if usual is None:
@@ -73,7 +73,8 @@ def repaired(series: DemandSeries) -> Repaired:
 
 
 def _usual(series: DemandSeries) -> FloatArray | None:
-    """The median over days at each time of day, shape of the values; None if there are too few days or too little demand."""
+    """The median over days at each time of day, shape of the values; None if there are too few days or too little
+    demand."""
     day = round(timedelta(days=1) / series.step)
     n_days = len(series) // day
     units = series.counts()

@@ -70,8 +70,8 @@ def coverage(actual: FloatArray, quantile: FloatArray, level: float) -> Coverage
 def pit(actual: FloatArray, quantiles: FloatArray, levels: FloatArray) -> FloatArray:
     """Probability integral transform: the level at which each actual lies, linear between levels, shape of `actual`.
 
-    Below the lowest quantile the level is interpolated to 0 at demand 0; above the highest it is set half way to 1. At a
-    tie (several quantiles equal to the actual) the middle of the tied levels is taken. NaN stays NaN.
+    Below the lowest quantile the level is interpolated to 0 at demand 0; above the highest it is set half way to 1. At
+    a tie (several quantiles equal to the actual) the middle of the tied levels is taken. NaN stays NaN.
     """
     flat_y = actual.reshape(-1)
     flat_q = quantiles.reshape(len(flat_y), len(levels))

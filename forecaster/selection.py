@@ -1,7 +1,7 @@
 """How much each method of the pool counts: weights from how well it lately did, per endpoint and lead.
 
-Everything is computed from a ledger of past forecasts and what came, by matrices: the weights at an origin use exactly the
-outcomes that had been seen by then.
+Everything is computed from a ledger of past forecasts and what came, by matrices: the weights at an origin use exactly
+the outcomes that had been seen by then.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from forecaster.calendar import IntArray
 from forecaster.scoring import pinball
 from forecaster.series import FloatArray
 
-
 TRIM = 0.35
 
 
@@ -20,9 +19,9 @@ TRIM = 0.35
 class WeightRule:
     """Weights are prior * (best loss / loss) ** sharpness, at least `floor` each, summing to one.
 
-    Losses are means of the pinball loss with exponential forgetting (half-life in days). A method twice as bad as the best
-    gets 2 ** -sharpness of its weight. `prior_forecasts` outcomes at the mean loss of all methods stand behind each, so
-    that a handful of outcomes decides little. The floor lets a method come back when the regime changes.
+    Losses are means of the pinball loss with exponential forgetting (half-life in days). A method twice as bad as the
+    best gets 2 ** -sharpness of its weight. `prior_forecasts` outcomes at the mean loss of all methods stand behind
+    each, so that a handful of outcomes decides little. The floor lets a method come back when the regime changes.
     """
 
     sharpness: float = 5.0
@@ -36,11 +35,11 @@ def known_losses(
 ) -> FloatArray:
     """Discounted mean loss of each method from what was known at each origin.
 
-    `losses` (n_series, n_past, n_leads, n_methods), NaN where the outcome was not seen; `made` (n_past,) the bins at which
-    they were issued; `ended` (n_past, n_leads) the first bin at which the outcome is known; `half_life` in bins.
+    `losses` (n_series, n_past, n_leads, n_methods), NaN where the outcome was not seen; `made` (n_past,) the bins at
+    which they were issued; `ended` (n_past, n_leads) the first bin at which the outcome is known; `half_life` in bins.
     Returns sums of weights and weighted losses, (2, n_series, n_origins, n_leads, n_methods).
     """
-    n_series, n_past, n_leads, n_methods = losses.shape
+    n_series, _, n_leads, n_methods = losses.shape
     seen = np.isfinite(losses)
     filled = np.where(seen, losses, 0.0)
     out = np.zeros((2, n_series, len(origins), n_leads, n_methods))
@@ -76,12 +75,12 @@ def method_weights(sums: FloatArray, rule: WeightRule, prior: FloatArray | None 
 def vincentised(quantiles: FloatArray, weights: FloatArray, trim: float = TRIM) -> FloatArray:
     """The weighted mean of quantiles level by level (not of probabilities: the shape of each is kept), winsorised.
 
-    Before averaging, each method's quantile is drawn into the range of what the middle 1 - 2 * trim of the weight says, so
-    that a method at the floor that is off by orders of magnitude (a day after a restart from idle) moves the mean by
-    little. trim 0 is the plain mean, 0.5 the weighted median. `quantiles` (..., n_methods, n_levels), `weights`
+    Before averaging, each method's quantile is drawn into the range of what the middle 1 - 2 * trim of the weight
+    says, so that a method at the floor that is off by orders of magnitude (a day after a restart from idle) moves the
+    mean by little. trim 0 is the plain mean, 0.5 the weighted median. `quantiles` (..., n_methods, n_levels), `weights`
     (..., n_methods); a method whose quantiles are NaN is left out; NaN if all are.
     """
-    usable = np.isfinite(quantiles).all(axis=-1)
+    usable = np.asarray(np.isfinite(quantiles).all(axis=-1), dtype=np.bool_)
     weight = np.where(usable, weights, 0.0)
     total = weight.sum(axis=-1, keepdims=True)
     weight = weight / np.where(total > 0, total, 1.0)

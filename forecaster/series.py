@@ -95,7 +95,7 @@ class DemandSeries:
             raise BadSeries(f"resample: need a multiple of {self.step}, have {step}")
         if factor == 1:
             return self
-        epoch_steps = int(round(self.start.timestamp() / self.step_seconds))
+        epoch_steps = round(self.start.timestamp() / self.step_seconds)
         skip = (-epoch_steps) % factor
         n_coarse = max((len(self.values) - skip) // factor, 0)
         blocks = self.values[skip : skip + n_coarse * factor].reshape(n_coarse, factor)

@@ -4,8 +4,8 @@
     <url>/<namespace>/<endpoint>/card-<version>.json     each version kept
     <url>/<namespace>/<endpoint>/arrays-<version>.npz    what it learnt
 
-Arrays are written first and card.json last, each under a temporary name and then renamed, so that a reader finds the old
-model or the new one. A version is named by the end of the history it learnt from and a digest of that history.
+Arrays are written first and card.json last, each under a temporary name and then renamed, so that a reader finds the
+old model or the new one. A version is named by the end of the history it learnt from and a digest of that history.
 """
 
 import hashlib

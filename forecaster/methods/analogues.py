@@ -1,8 +1,9 @@
 """What followed the past moments that looked like this one: a quantile forest on the endpoint's own history.
 
-Three readings of the same idea, which fail differently and are pooled: `analogues_level` learns sqrt(demand / scale) itself,
-`analogues_change` its difference to the last value, `analogues_profile` its difference to the level-times-shape profile. On the square-root scale counts have an even spread, and scaling makes
-yesterday's situations comparable to today's. One forest serves each bucket of leads, with the lead as a feature.
+Three readings of the same idea, which fail differently and are pooled: `analogues_level` learns sqrt(demand / scale)
+itself, `analogues_change` its difference to the last value, `analogues_profile` its difference to the
+level-times-shape profile. On the square-root scale counts have an even spread, and scaling makes yesterday's
+situations comparable to today's. One forest serves each bucket of leads, with the lead as a feature.
 """
 
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ class Analogues:
             forests[bucket] = ForestOfAnalogues(features=features, target=target)
         if not forests:
             raise ShortHistory(
-                f"{self.name}: have {panel.n_steps} steps of {panel.step}, need {MIN_ROWS} situations with their outcome"
+                f"{self.name}: have {panel.n_steps} steps of {panel.step}, need {MIN_ROWS} whose outcome was seen"
             )
         return FittedAnalogues(base=self.base, forests=forests)
 

@@ -1,8 +1,8 @@
 """What the same time of day brought on earlier days: no point, just the sample, so quantiles come for nothing.
 
 The sample of a target are the bins within NEAR of the same local time on the last DAYS days, each rescaled towards the
-present daily level; recent days and the same day of the week count more. With days that do not repeat it is close to the
-distribution of the last days, with days that do it is the daily shape with its spread.
+present daily level; recent days and the same day of the week count more. With days that do not repeat it is close to
+the distribution of the last days, with days that do it is the daily shape with its spread.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,8 @@ class Climate:
     def _sample(
         self, panel: Panel, origins: IntArray, steps_ahead: IntArray, shifts: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Values and weights, both (n_series, n_origins, n_ahead, n_sample); NaN and weight 0 where nothing is known."""
+        """Values and weights, both (n_series, n_origins, n_ahead, n_sample); NaN and weight 0 where nothing is
+        known."""
         targets = origins[:, None] + steps_ahead
         day = panel.steps(timedelta(days=1))
         level = trailing_mean(panel, origins, day)

@@ -1,7 +1,7 @@
 """What is known at an origin about a target, in units of the endpoint's own scale: the input of learnt methods.
 
-Everything but the scale itself is divided by it, so that endpoints of all sizes share one model. `scale` is the mean of the
-last day, at least a tenth of the mean of the last week, plus a fraction of one unit per bin.
+Everything but the scale itself is divided by it, so that endpoints of all sizes share one model. `scale` is the mean
+of the last day, at least a tenth of the mean of the last week, plus a fraction of one unit per bin.
 """
 
 from dataclasses import dataclass
@@ -124,7 +124,8 @@ def _idle(panel: Panel, origins: IntArray) -> FloatArray:
 
 
 def _clock(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> list[FloatArray]:
-    """Local time of day and day of the week of the target, whether that day is free, minute of the hour, and the lead."""
+    """Local time of day and day of the week of the target, whether that day is free, minute of the hour, and the
+    lead."""
     targets = origins[:, None] + steps_ahead
     ahead = panel.local_seconds[np.minimum(targets, len(panel.local_seconds) - 1)]
     angle = 2.0 * np.pi * (ahead % DAY_SECONDS) / DAY_SECONDS

@@ -1,7 +1,8 @@
 """One gradient-boosted quantile model over all endpoints: the forecast of the next minutes to hours.
 
-Its target is the scaled residual to the last value, (y[t+h] - y[t]) / scale. Trained on the level instead, boosting loses to
-persistence on such data; on the residual it wins. The lead is a feature, so one set of models serves all leads.
+Its target is the scaled residual to the last value, (y[t+h] - y[t]) / scale. Trained on the level instead, boosting
+loses to persistence on such data; on the residual it wins. The lead is a feature, so one set of models serves all
+leads.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,11 @@
 """Level times shape: the default plan for a day, vectorised over thousands of endpoints.
 
-A rank-1 model of the matrix day x time of day (the idea of FLAIR: averages of the last same-type days are hard to beat as
-a shape). The point for a target is the mean of what was seen at the same local time on the last days, each day rescaled to
-the present level, bent towards the present by
+A rank-1 model of the matrix day x time of day (the idea of FLAIR: averages of the last same-type days are hard to beat
+as a shape). The point for a target is the mean of what was seen at the same local time on the last days, each day
+rescaled to the present level, bent towards the present by
 
-    point(t + h) = profile(t + h) * rho_t ** exp(-h / TAU),  rho_t = (seen in the last half hour + c) / (profile there + c)
+    point(t + h) = profile(t + h) * rho_t ** exp(-h / TAU),  rho_t = (seen in the last half hour + c) / (profile there
+    + c)
 
 with rho clipped to [0.2, 5] (Barista's compensator). Errors widen with the square root of demand.
 """

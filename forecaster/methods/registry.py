@@ -13,23 +13,19 @@ from forecaster.methods.residual import ErrorWindow, ResidualMethod
 from forecaster.methods.simple import moving_mean, persistence, seasonal_naive_day, seasonal_naive_week
 from forecaster.methods.statistical import MODELS, Statistical
 
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {
-        method.name: method
-        for method in (
-            ResidualMethod("persistence", persistence),
-            ResidualMethod("moving_mean", moving_mean),
-            ResidualMethod("seasonal_naive_day", seasonal_naive_day),
-            ResidualMethod("seasonal_naive_week", seasonal_naive_week),
-            ResidualMethod("profile", level_times_shape, ErrorWindow(span=timedelta(days=14), relative=True)),
-            Climate("climate", 0.0),
-            Climate("climate_scaled", 0.5),
-            Analogues("analogues_level", Base.ZERO),
-            Analogues("analogues_change", Base.LAST),
-            Analogues("analogues_profile", Base.PROFILE),
-            GlobalResidual(),
-            *(Statistical(name) for name in MODELS),
-        )
-    }
+_ALL: tuple[Method, ...] = (
+    ResidualMethod("persistence", persistence),
+    ResidualMethod("moving_mean", moving_mean),
+    ResidualMethod("seasonal_naive_day", seasonal_naive_day),
+    ResidualMethod("seasonal_naive_week", seasonal_naive_week),
+    ResidualMethod("profile", level_times_shape, ErrorWindow(span=timedelta(days=14), relative=True)),
+    Climate("climate", 0.0),
+    Climate("climate_scaled", 0.5),
+    Analogues("analogues_level", Base.ZERO),
+    Analogues("analogues_change", Base.LAST),
+    Analogues("analogues_profile", Base.PROFILE),
+    GlobalResidual(),
+    *(Statistical(name) for name in MODELS),
 )
+METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _ALL})
 SIMPLE = ("persistence", "seasonal_naive_day", "seasonal_naive_week", "moving_mean")

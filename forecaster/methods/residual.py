@@ -5,7 +5,7 @@ Model-based intervals of exponential smoothing and Theta are far off on telemetr
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import numpy as np
@@ -16,9 +16,11 @@ from forecaster.panel import Panel
 from forecaster.series import FloatArray
 
 PointRule = Callable[[Panel, IntArray, IntArray], FloatArray]
-"""(panel, origins, steps_ahead) -> points (n_series, n_origins, n_ahead), from bins before each origin only; NaN = none."""
+"""(panel, origins, steps_ahead) -> points (n_series, n_origins, n_ahead), from bins before each origin only; NaN =
+none."""
 
-# Errors are measured at these leads and interpolated between, so that a day at one minute costs sixteen leads, not 1440.
+# Errors are measured at these leads and interpolated between, so that a day at one minute costs sixteen leads, not
+# 1440.
 LEAD_GRID_SECONDS = (
     0,
     60,
@@ -45,8 +47,8 @@ CELLS_AT_ONCE = 4_000_000
 class ErrorWindow:
     """Which past errors count: those of origins every `stride` within `span` before the origin.
 
-    With `relative`, errors are measured in units of the square root of (point + typical demand), so that they widen with
-    the level as demand does.
+    With `relative`, errors are measured in units of the square root of (point + typical demand), so that they widen
+    with the level as demand does.
     """
 
     span: timedelta = timedelta(days=7)
@@ -60,7 +62,7 @@ class ResidualMethod:
 
     name: str
     rule: PointRule
-    window: ErrorWindow = ErrorWindow()
+    window: ErrorWindow = field(default_factory=ErrorWindow)
 
     def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
         return self
@@ -98,7 +100,7 @@ class ResidualMethod:
         past = np.arange(-(-oldest // stride) * stride, int(origins.max()) + 1, stride)
         out = np.full((panel.n_series, len(origins), len(grid), len(levels)), np.nan)
         if len(past) == 0:
-            return np.nan_to_num(out)
+            return np.zeros_like(out)
         errors = self._errors(panel, past, grid)
         for k, lead in enumerate(grid):
             for i, origin in enumerate(origins):
@@ -125,7 +127,8 @@ def typical_demand(panel: Panel, origins: IntArray) -> FloatArray:
 
 
 def trailing_mean(panel: Panel, origins: IntArray, width: int) -> FloatArray:
-    """Mean of the seen values among the `width` bins before each origin, (n_series, n_origins); NaN if none was seen."""
+    """Mean of the seen values among the `width` bins before each origin, (n_series, n_origins); NaN if none was
+    seen."""
     first = max(int(origins.min()) - width, 0)
     values = panel.values[:, first : int(origins.max())]
     seen = ~np.isnan(values)
@@ -182,7 +185,8 @@ def interpolate_leads(values: FloatArray, grid: IntArray, steps_ahead: IntArray)
 
 
 def _filled_leads(quantiles: FloatArray, grid: IntArray) -> FloatArray:
-    """Leads without a known error take those of the next shorter lead, widened like a random walk; 0 if there is none."""
+    """Leads without a known error take those of the next shorter lead, widened like a random walk; 0 if there is
+    none."""
     for k in range(1, len(grid)):
         missing = np.isnan(quantiles[:, :, k])
         widened = quantiles[:, :, k - 1] * np.sqrt((grid[k] + 1.0) / (grid[k - 1] + 1.0))
@@ -190,7 +194,7 @@ def _filled_leads(quantiles: FloatArray, grid: IntArray) -> FloatArray:
     for k in range(len(grid) - 2, -1, -1):
         missing = np.isnan(quantiles[:, :, k])
         quantiles[:, :, k] = np.where(missing, quantiles[:, :, k + 1], quantiles[:, :, k])
-    return np.nan_to_num(quantiles)
+    return np.asarray(np.nan_to_num(quantiles))
 
 
 def _rows(panel: Panel, some: slice) -> Panel:

@@ -1,13 +1,14 @@
 """Statistical models from statsforecast, at hourly resolution: the only module that knows that package.
 
-An hour is as fine as they go: MSTL takes 0.2 s on 28 days of hours and minutes on the same days at 5 min. The hourly path is
-brought down to the series' step by a temporal hierarchy (hourly level times the shape within the hour on the last days,
-shrunk to flat) and bent to the present. Intervals of the models themselves are never used: quantiles come from errors that
-the model made on the last two days when it had not seen them, pooled over the endpoints of the panel.
+An hour is as fine as they go: MSTL takes 0.2 s on 28 days of hours and minutes on the same days at 5 min. The hourly
+path is brought down to the series' step by a temporal hierarchy (hourly level times the shape within the hour on the
+last days, shrunk to flat) and bent to the present. Intervals of the models themselves are never used: quantiles come
+from errors that the model made on the last two days when it had not seen them, pooled over the endpoints of the panel.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,8 @@ class Statistical:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedStatistical:
-    """`path` (n_series, PATH_HOURS) from `start_epoch`; `errors` (3 lead ranges, n_errors) of sqrt(actual) - sqrt(point)
-    in units of sqrt(typical), NaN padded."""
+    """`path` (n_series, PATH_HOURS) from `start_epoch`; `errors` (3 lead ranges, n_errors) of sqrt(actual) -
+    sqrt(point) in units of sqrt(typical), NaN padded."""
 
     start_epoch: float
     path: FloatArray
@@ -134,8 +135,8 @@ def hourly_paths(
 ) -> dict[str, FloatArray]:
     """The point forecasts of each named model, (n_series, n_ahead), >= 0, from hourly values (n_series, n_hours).
 
-    `n_processes` shares the endpoints among processes of this machine; `engine` "ray" or "dask" among a cluster's workers
-    through fugue (extras `ray`, `dask`; the cluster is the one that ray or dask finds). Unseen series give NaN.
+    `n_processes` shares the endpoints among processes of this machine; `engine` "ray" or "dask" among a cluster's
+    workers through fugue (extras `ray`, `dask`; the cluster is the one that ray or dask finds). Unseen series give NaN.
     """
     seen = np.isfinite(hours).all(axis=1)
     out = {name: np.full((len(hours), n_ahead), np.nan) for name in names}
@@ -173,7 +174,7 @@ def _long_table(hours: FloatArray) -> Any:
 
 def _on_engine(table: Any, models: list[Any], n_ahead: int, engine: str) -> Any:
     """The same forecast, the endpoints shared among the engine's workers."""
-    import fugue.api as fa
+    fugue_api = import_module("fugue.api")  # an extra: absent unless a cluster is used
     import pandas as pd
     from statsforecast import StatsForecast
 
@@ -184,7 +185,7 @@ def _on_engine(table: Any, models: list[Any], n_ahead: int, engine: str) -> Any:
 
     schema = "unique_id:long,ds:long," + ",".join(f"{model!r}:double" for model in models)
     n_parts = int(min(table["unique_id"].nunique(), 64))
-    told = fa.transform(
+    told = fugue_api.transform(
         table.assign(part=table["unique_id"] % n_parts),
         forecast_some,
         schema=schema,
@@ -192,7 +193,7 @@ def _on_engine(table: Any, models: list[Any], n_ahead: int, engine: str) -> Any:
         engine=engine,
         as_local=True,
     )
-    return told if isinstance(told, pd.DataFrame) else fa.as_pandas(told)
+    return told if isinstance(told, pd.DataFrame) else fugue_api.as_pandas(told)
 
 
 def _model(name: str, n_hours: int) -> Any:
@@ -229,7 +230,8 @@ def _errors(actual: FloatArray, points: FloatArray) -> FloatArray:
 
 
 def _within_hour(panel: Panel, origins: IntArray, targets: IntArray) -> FloatArray:
-    """The target's share of its hour on the last days, relative to flat, shrunk to 1, (n_series, n_origins, n_ahead)."""
+    """The target's share of its hour on the last days, relative to flat, shrunk to 1, (n_series, n_origins,
+    n_ahead)."""
     per_hour = HOUR // panel.step
     if per_hour == 1:
         return np.ones((panel.n_series, *targets.shape))

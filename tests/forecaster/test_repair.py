@@ -1,0 +1,50 @@
+"""Honest demand: refused requests come back, broken stretches are not learnt, real quiet is left alone."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from forecaster.errors import BadSeries
+from forecaster.repair import repaired, with_unserved
+from tests.forecaster.samples import MONDAY, a_series, daily_counts
+
+STEP = timedelta(minutes=10)
+
+
+def test_refused_requests_are_demand_and_unseen_bins_stay_unseen():
+    served = a_series(np.array([6.0, np.nan, 6.0, 0.0]))
+    refused = a_series(np.array([3.0, np.nan, 9.0]), start=MONDAY + STEP)
+    assert with_unserved(served, refused).counts() == pytest.approx([6.0, np.nan, 6.0, 9.0], nan_ok=True)
+
+
+def test_refused_requests_on_another_grid_are_refused():
+    with pytest.raises(BadSeries, match="grid"):
+        with_unserved(a_series(np.ones(4)), a_series(np.ones(4), start=MONDAY + STEP / 2))
+
+
+def test_half_an_hour_of_nothing_at_noon_is_an_outage():
+    counts = daily_counts(6, STEP, mean_per_bin=100)
+    counts[3 * 144 + 30 : 3 * 144 + 33] = 0
+    result = repaired(a_series(counts))
+    assert np.flatnonzero(np.isnan(result.series.values)).tolist() == [3 * 144 + 30, 3 * 144 + 31, 3 * 144 + 32]
+    assert len(result.notes) == 1
+
+
+def test_nights_that_are_idle_every_night_are_no_outage():
+    counts = daily_counts(6, STEP, mean_per_bin=100).reshape(6, 144)
+    counts[:, 100:120] = 0
+    assert repaired(a_series(counts.reshape(-1))).notes == ()
+
+
+def test_a_single_bin_a_hundred_times_too_high_is_not_learnt():
+    counts = daily_counts(6, STEP, mean_per_bin=100)
+    counts[300] = 50_000
+    assert np.flatnonzero(np.isnan(repaired(a_series(counts)).series.values)).tolist() == [300]
+
+
+def test_what_happens_now_is_never_called_broken():
+    counts = daily_counts(6, STEP, mean_per_bin=100)
+    counts[-4:] = 0
+    counts[-1] = 90_000
+    assert repaired(a_series(counts)).notes == ()

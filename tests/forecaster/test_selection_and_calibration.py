@@ -1,0 +1,115 @@
+"""Weights follow skill, offsets follow misses, and both only from what was known."""
+
+import numpy as np
+import pytest
+
+from forecaster.calibration import AlarmRule, Published, TrackingRule, alarmed, on_lattice, spread, tracked_offsets
+from forecaster.selection import WeightRule, known_losses, method_weights, vincentised
+
+LEVELS = np.array([0.1, 0.5, 0.8, 0.9, 0.95, 0.99])
+NORMAL = np.array([-1.2816, 0.0, 0.8416, 1.2816, 1.6449, 2.3263])
+
+
+def losses_of(good, bad, n_past=50):
+    return np.tile(np.array([good, bad]), (1, n_past, 1, 1)).astype(float)
+
+
+def test_the_better_method_gets_nearly_all_and_the_worse_keeps_the_floor():
+    made = np.arange(50)
+    sums = known_losses(losses_of(1.0, 5.0), made, made[:, None] + 1, np.array([60]), half_life=100.0)
+    weights = method_weights(sums, WeightRule(floor=0.01))[0, 0, 0]
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[0] > 0.95
+    assert weights[1] == pytest.approx(0.01, abs=0.002)
+
+
+def test_outcomes_that_are_not_known_yet_count_for_nothing():
+    made = np.arange(50)
+    sums = known_losses(losses_of(1.0, 5.0), made, made[:, None] + 100, np.array([60]), half_life=100.0)
+    assert method_weights(sums, WeightRule())[0, 0, 0] == pytest.approx([0.5, 0.5])
+
+
+def test_a_prior_of_the_fleet_leads_while_nothing_is_known():
+    sums = np.zeros((2, 1, 1, 1, 2))
+    assert method_weights(sums, WeightRule(), np.array([3.0, 1.0]))[0, 0, 0] == pytest.approx([0.75, 0.25])
+
+
+def test_quantiles_are_averaged_level_by_level():
+    mixed = vincentised(np.array([[1.0, 3.0], [3.0, 5.0]]), np.array([0.25, 0.75]), trim=0.0)
+    assert mixed == pytest.approx([2.5, 4.5])
+
+
+def test_one_method_that_is_off_by_a_thousand_moves_the_mean_by_little():
+    quantiles = np.array([[10.0], [11.0], [12.0], [10_000.0]])
+    assert vincentised(quantiles, np.array([0.33, 0.33, 0.33, 0.01]))[0] < 12.1
+
+
+def test_a_method_without_a_forecast_is_left_out():
+    assert vincentised(np.array([[np.nan], [4.0]]), np.array([0.9, 0.1])) == pytest.approx([4.0])
+
+
+def published(actual, sigma, lead=1):
+    """Normal forecasts N(10, sigma) on the tracking scale, one an origin."""
+    n = len(actual)
+    made = np.arange(n)
+    return Published(
+        quantiles=np.tile(10.0 + sigma * NORMAL, (1, n, 1, 1)),
+        actual=actual[None, :, None],
+        unit=np.ones((1, n, 1, 1)),
+        made=made,
+        ended=made[:, None] + lead,
+        lattice=np.array([np.nan]),
+    )
+
+
+@pytest.mark.parametrize("sigma", [0.3, 3.0], ids=["overconfident", "timid"])
+def test_whatever_the_forecast_the_share_of_misses_becomes_what_it_says(sigma):
+    actual = 10.0 + np.random.default_rng(0).normal(0, 1, 6000)
+    past = published(actual, sigma)
+    offsets = tracked_offsets(past, LEVELS, TrackingRule(rate=0.05), past.made)
+    told = past.quantiles + offsets * spread(past.quantiles, LEVELS)
+    covered = (actual[None, 1000:, None, None] <= told[:, 1000:]).mean(axis=(0, 1, 2))
+    assert covered[2:] == pytest.approx(LEVELS[2:], abs=0.015)
+
+
+def test_an_outcome_moves_offsets_only_once_it_is_known():
+    actual = np.full(20, 100.0)
+    past = published(actual, 1.0, lead=10)
+    offsets = tracked_offsets(past, LEVELS, TrackingRule(), past.made)
+    assert np.all(offsets[:, :10] == 0.0)
+    assert np.all(offsets[:, 10:] > 0.0)
+
+
+def test_an_idle_endpoint_does_not_wind_its_offsets_up():
+    n = 500
+    made = np.arange(n)
+    idle = Published(
+        quantiles=np.tile(np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.1]), (1, n, 1, 1)),
+        actual=np.zeros((1, n, 1)),
+        unit=np.ones((1, n, 1, 1)),
+        made=made,
+        ended=made[:, None] + 1,
+        lattice=np.array([np.nan]),
+    )
+    assert np.all(tracked_offsets(idle, LEVELS, TrackingRule(), made)[:, -1, :, :5] == 0.0)
+
+
+def test_small_demand_is_forecast_in_whole_requests():
+    assert on_lattice(np.array([[0.2, 0.6, 2.4]]), np.array([1.0])).tolist() == [[0.0, 1.0, 2.0]]
+    assert on_lattice(np.array([[0.2, 0.6, 2.4]]), np.array([np.nan])).tolist() == [[0.2, 0.6, 2.4]]
+
+
+def test_a_threefold_shift_raises_the_alarm_within_a_few_outcomes_and_it_passes():
+    rng = np.random.default_rng(1)
+    actual = 10.0 + rng.normal(0, 1, 400)
+    actual[200:] *= 3.0**0.5
+    past = published(actual, 1.0)
+    told = alarmed(past, LEVELS, AlarmRule(), past.made, lasting_bins=48)[0]
+    assert told[:200].mean() < 0.3
+    assert told[206]
+
+
+def test_right_quantiles_rarely_raise_the_alarm():
+    past = published(10.0 + np.random.default_rng(2).normal(0, 1, 5000), 1.0)
+    told = alarmed(past, LEVELS, AlarmRule(), past.made, lasting_bins=1)[0]
+    assert told.mean() < 0.02
