@@ -2,13 +2,23 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from forecaster.methods.registry import METHODS as KNOWN_METHODS
-from scaler.adapters.policies import PolicyFiles, load_policies, load_policy, policy_schema, schema_text, warnings_for
+from scaler.adapters.policies import (
+    PolicyFiles,
+    load_policies,
+    load_policy,
+    parse_policy,
+    policy_schema,
+    schema_text,
+    warnings_for,
+)
+from scaler.adapters.policies.documents import read_documents
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.domain.policy import ScalingPolicy
 from scaler.errors import PolicyError
@@ -137,6 +147,43 @@ def test_every_problem_of_every_file_has_its_own_line(tmp_path: Path) -> None:
         "a.yaml spec.colour",
         "b.yaml kind",
     ]
+
+
+RICH = {
+    "overrides": [{"name": "a", "cron": "0 7 * * *", "duration": "1h", "min": 1}],
+    "triggers": [{"name": "f", "when": {"growth": 3, "within": "2m"}, "then": {"atLeastReplicas": 1}}],
+    "forecast": {
+        "calendar": {
+            "events": [{"name": "e", "start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z", "factor": 2}]
+        }
+    },
+}
+ODD = (None, True, -1, float("nan"), "x", "\n", [[]], {"a": 1}, "-5m")
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_whatever_stands_in_a_field_the_answer_is_a_policy_or_one_clear_line(odd: object) -> None:
+    whole = ScalingPolicy.model_validate({"metadata": {"name": "a"}, "spec": RICH}).document()
+    for path in list(places(whole))[1:]:
+        body = json.loads(json.dumps(whole))
+        holder = body
+        for part in path[:-1]:
+            holder = holder[part]
+        holder[path[-1]] = odd
+        try:
+            for document in read_documents(yaml.safe_dump(body), "f.yaml"):
+                parse_policy(document.body, document.origin, METHODS, document)
+        except PolicyError as error:
+            for line in str(error).splitlines():
+                assert re.match(r"f\.yaml line \d+: ", line), line
+                assert re.search(r"needs? |must |unknown field|stands twice|preset \w+ has", line), line
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inner:
+        yield from places(below, (*path, key))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from forecaster.calendar import DemandCalendar
 from forecaster.errors import BadSeries
-from scaler.adapters.policies.documents import Document, FieldPath
+from scaler.adapters.policies.documents import Document, FieldPath, shown
 from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
@@ -44,14 +44,14 @@ def _method(policy: ScalingPolicy, methods: Collection[str] | None) -> list[tupl
     name = policy.spec.forecast.method
     if methods is None or name == "auto" or name in methods:
         return []
-    return [(("spec", "forecast", "method"), f"found {name}, need auto or a method; {nearest(name, methods)}")]
+    return [(("spec", "forecast", "method"), f"found {shown(name)}, need auto or a method; {nearest(name, methods)}")]
 
 
 def _preset(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
     demand = policy.spec.demand
     preset = PRESETS.get(demand.preset)
     if preset is None:
-        text = f"found {demand.preset}, need one of {', '.join(sorted(PRESETS))}"
+        text = f"found {shown(demand.preset)}, need one of {', '.join(sorted(PRESETS))}"
         return [(("spec", "demand", "preset"), text)]
     if not demand.query and demand.unit.value not in preset.demand:
         text = (
@@ -73,7 +73,7 @@ def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
     for index, threshold in enumerate(policy.spec.reactive.thresholds):
         if threshold.signal not in preset.per_replica:
             known = ", ".join(sorted(preset.per_replica)) or "no such signal"
-            text = f"found {threshold.signal}, preset {preset.name} has {known}"
+            text = f"found {shown(threshold.signal)}, preset {preset.name} has {known}"
             found.append((("spec", "reactive", "thresholds", index, "signal"), text))
     return found
 
@@ -83,7 +83,7 @@ def _holidays(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
     try:
         DemandCalendar(holidays_of=code)
     except BadSeries:
-        text = f"found {code}, need a country code of the holidays package, such as DE or DE-BY"
+        text = f"found {shown(code)}, need a country code of the holidays package, such as DE or DE-BY"
         return [(("spec", "forecast", "calendar", "holidays"), text)]
     return []
 
@@ -93,6 +93,6 @@ def _crons(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
     for index, override in enumerate(policy.spec.overrides):
         problem = cron_problem(override.cron) if override.cron else ""
         if problem:
-            text = f'found {override.cron}, need five cron fields such as "0 7 * * 1-5": {problem}'
+            text = f'found {shown(override.cron)}, need five cron fields such as "0 7 * * 1-5": {problem}'
             found.append((("spec", "overrides", index, "cron"), text))
     return found
