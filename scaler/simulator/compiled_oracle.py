@@ -6,7 +6,7 @@ import numpy as np
 from forecaster.series import FloatArray
 
 GOLDEN = 0.6180339887498949
-FINE_LEVELS = 128
+FINE_LEVELS = 256
 LONG_LEVELS = 20
 RATIO = 1.3
 GIVEN_UP = 20.0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecaster.series import FloatArray
 from scaler.simulator.lane import Lane, Outcome, outcome_of
@@ -22,7 +23,7 @@ FEW_REPLICAS = 4
 """Up to so many replicas a bound on whole replicas beats the fluid one; beyond, it is looser and slower."""
 BISECTIONS = 14
 CLOSE_ENOUGH = 0.01
-"""An attainment that leaves at most this share of the allowed misses unused ends the bisection."""
+"""A schedule that leaves at most this share of the allowed misses unused ends the bisection."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,27 +159,84 @@ def feasible(task: Task) -> Outcome | None:
     """The cheapest schedule found that reaches the objective when it is played in the world; None when none was found.
 
     For a price of one bad unit the dynamic programme gives a schedule; the price is bisected until the played schedule
-    just reaches the objective, and the cheapest that did is kept.
+    just reaches the objective. As whole replicas come in lumps, the last schedule that keeps the promise and the first
+    that breaks it may lie far apart: then hours of the cheaper one are put into the other, the most saving ones first,
+    as long as the promise is kept.
     """
-    low, high, best = np.log(0.1), np.log(1e4), None
+    low, high = np.log(0.1), np.log(1e4)
+    keeping: _Schedule | None = None
+    breaking: _Schedule | None = None
     for attempt in range(BISECTIONS):
         worth = float(np.exp(high if attempt == 0 else (low + high) / 2))
-        outcome = _played(task, path_at(task, worth / task.capacity_per_second))
-        missing = task.objective - outcome.attainment(task.queue_wait_seconds)
-        if missing <= 1e-12:
-            if best is None or outcome.replica_hours < best.replica_hours:
-                best = outcome
-            if missing > -CLOSE_ENOUGH * (1.0 - task.objective):
-                break
+        found = _schedule(task, path_at(task, worth / task.capacity_per_second))
+        if found.keeps(task):
+            if keeping is None or found.outcome.replica_hours < keeping.outcome.replica_hours:
+                keeping = found
             high = np.log(worth)
+            if found.spare(task) < CLOSE_ENOUGH:
+                break
         elif attempt == 0:
             return None
         else:
-            low = np.log(worth)
+            low, breaking = np.log(worth), found
+    if keeping is None or breaking is None:
+        return keeping.outcome if keeping else None
+    return _mixed(task, keeping, breaking).outcome
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Schedule:
+    """Ready replicas per step, and what came of playing them."""
+
+    path: NDArray[np.int64]
+    outcome: Outcome
+
+    def keeps(self, task: Task) -> bool:
+        return self.outcome.attainment(task.queue_wait_seconds) >= task.objective - 1e-12
+
+    def spare(self, task: Task) -> float:
+        """The share of the allowed misses that was not used."""
+        return (self.outcome.attainment(task.queue_wait_seconds) - task.objective) / (1.0 - task.objective)
+
+    def by_hour(self, task: Task) -> tuple[FloatArray, FloatArray]:
+        """(replica-steps, late units) of each hour."""
+        late = np.where(self.outcome.wait_seconds > task.queue_wait_seconds, self.outcome.demand, 0.0)
+        standing = (self.outcome.ready + self.outcome.starting).astype(np.float64)
+        starts = np.arange(0, len(late), _hour(task))
+        return np.add.reduceat(standing, starts), np.add.reduceat(late, starts)
+
+
+def _hour(task: Task) -> int:
+    return max(1, round(3600 / task.step_seconds))
+
+
+def _schedule(task: Task, path: NDArray[np.int64]) -> _Schedule:
+    return _Schedule(path=path, outcome=_played(task, path))
+
+
+def _mixed(task: Task, keeping: _Schedule, breaking: _Schedule) -> _Schedule:
+    """The cheapest that keeps the promise among `keeping` with the k best hours of `breaking` in it, k halved."""
+    cost, late = keeping.by_hour(task)
+    other_cost, other_late = breaking.by_hour(task)
+    saved, missed = cost - other_cost, np.maximum(other_late - late, 1e-9)
+    order = [int(hour) for hour in np.argsort(-saved / missed, kind="stable") if saved[hour] > 0]
+    best, low, high = keeping, 0, len(order)
+    while low < high:
+        middle = (low + high + 1) // 2
+        chosen = np.zeros(len(cost), dtype=np.bool_)
+        chosen[order[:middle]] = True
+        swapped = np.repeat(chosen, _hour(task))[: len(task.work)]
+        found = _schedule(task, np.where(swapped, breaking.path, keeping.path))
+        if found.keeps(task):
+            low = middle
+            if found.outcome.replica_hours < best.outcome.replica_hours:
+                best = found
+        else:
+            high = middle - 1
     return best
 
 
-def path_at(task: Task, price: float) -> np.ndarray:
+def path_at(task: Task, price: float) -> NDArray[np.int64]:
     """Ready replicas per control step of the cheapest schedule when a bad unit costs `price` replica-seconds."""
     from scaler.simulator.compiled_oracle import cheapest_path
 
@@ -201,7 +259,7 @@ def _lead_steps(task: Task) -> int:
     return ceil(task.startup.typical.total_seconds() * task.startup.slow_factor / task.step_seconds - 1e-9)
 
 
-def _played(task: Task, ready: np.ndarray) -> Outcome:
+def _played(task: Task, ready: NDArray[np.int64]) -> Outcome:
     """The schedule in the world: each replica is ordered one start-up time before it is to be ready.
 
     A dip shorter than the start-up time never pays, so ordering the highest count of the next start-up time gives
