@@ -1,0 +1,110 @@
+"""A backtest says what would have been forecast from what was known then."""
+
+import io
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from forecaster.backtest import backtest
+from forecaster.errors import BadSeries, ShortHistory, UnknownMethod
+from tests.forecaster.samples import MONDAY, a_series, daily_counts
+
+STEP = timedelta(minutes=30)
+LEADS = [timedelta(minutes=30), timedelta(hours=6)]
+COUNTS = daily_counts(4, STEP)
+
+
+def run(counts=COUNTS, method="seasonal_naive_day", **changes):
+    asked = {"leads": LEADS, "warmup": timedelta(days=3), "method": method} | changes
+    return backtest({"chat": a_series(counts, STEP)}, **asked)
+
+
+def csv_of(result, **options):
+    file = io.StringIO()
+    result.write_csv(file, **options)
+    return file.getvalue()
+
+
+def test_origins_go_from_the_end_of_the_warm_up_to_the_end_of_the_trace():
+    result = run()
+    assert result.origins[0] * STEP == timedelta(days=3)
+    assert result.origins[-1] == len(COUNTS)
+    assert np.isnan(result.actual[0, -1]).all()
+
+
+def test_rows_count_demand_per_bin_at_the_target():
+    result = run(method="persistence")
+    key, origin, target, lead, _ = next(result.rows())
+    assert (key, origin, target, lead) == (
+        "chat",
+        int((MONDAY + timedelta(days=3)).timestamp()),
+        int((MONDAY + timedelta(days=3, minutes=30)).timestamp()),
+        1800,
+    )
+    assert result.actual[0, 0, 0] * STEP.total_seconds() == pytest.approx(COUNTS[3 * 48 + 1])
+
+
+def test_the_file_has_the_promised_columns():
+    lines = csv_of(run()).splitlines()
+    assert lines[0] == "origin,target,lead_seconds,q0.1,q0.5,q0.8,q0.9,q0.95,q0.99"
+    assert len(lines) == 1 + 49 * 2
+    assert csv_of(run(), with_endpoint=True).splitlines()[0].startswith("endpoint,origin,")
+
+
+@pytest.mark.parametrize("method", ["profile", "auto"])
+def test_the_same_trace_twice_gives_the_same_bytes(method):
+    assert csv_of(run(method=method)) == csv_of(run(method=method))
+
+
+@pytest.mark.parametrize("method", ["profile", "auto"])
+def test_changing_the_trace_after_an_origin_changes_nothing_issued_until_then(method):
+    changed = COUNTS.copy()
+    origin = 3 * 48 + 20
+    changed[origin:] = 500.0
+    before, after = run(method=method), run(changed, method=method)
+    issued = before.origins <= origin
+    assert before.quantiles[:, issued].tobytes() == after.quantiles[:, issued].tobytes()
+
+
+def test_scores_are_plain_numbers_per_endpoint_and_lead():
+    scores = run().scores(demand_per_replica=0.01)
+    lead = scores["endpoints"]["chat"]["21600s"]
+    assert 0 < lead["wql"] < 1
+    assert lead["n_scored"] == 36
+    assert set(lead["coverage"]["0.9"]) == {"below", "at_most", "deviation", "band"}
+    assert lead["decision_loss"]["0.9"]["replica_hours"] > 0
+
+
+def test_bins_that_were_not_seen_are_not_scored():
+    counts = COUNTS.copy()
+    counts[3 * 48 + 5 : 3 * 48 + 15] = np.nan
+    assert run(counts).scores()["endpoints"]["chat"]["1800s"]["n_scored"] == 47 - 10
+
+
+def test_several_endpoints_go_in_one_run_with_progress():
+    seen = []
+    result = backtest(
+        {"a": a_series(COUNTS, STEP), "b": a_series(2 * COUNTS, STEP)},
+        leads=LEADS,
+        warmup=timedelta(days=2),
+        method="profile",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert result.quantiles.shape[:3] == (2, 97, 2)
+    assert seen[-1] == (97, 97)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"warmup": timedelta(days=9)}, ShortHistory),
+        ({"leads": [timedelta(minutes=7)]}, BadSeries),
+        ({"leads": []}, BadSeries),
+        ({"method": "prophet"}, UnknownMethod),
+    ],
+    ids=["warm-up beyond the trace", "lead off the grid", "no lead", "unknown method"],
+)
+def test_what_cannot_be_run_is_refused(changes, error):
+    with pytest.raises(error):
+        run(**changes)

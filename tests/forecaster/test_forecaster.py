@@ -1,0 +1,191 @@
+"""The door for a service: fit, forecast, fall back, store and load."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from forecaster.calendar import DemandCalendar, PlannedEvent
+from forecaster.errors import ShortHistory, StoreError, UnknownMethod
+from forecaster.fleet import ChangeTable, fit_many, forecast_day_by_minute
+from forecaster.forecaster import Forecaster
+from forecaster.store import ModelStore
+from tests.forecaster.samples import MONDAY, a_panel, a_series, daily_counts
+
+STEP = timedelta(minutes=10)
+SERIES = a_series(daily_counts(5, STEP))
+HOURS = timedelta(hours=3)
+
+
+def test_a_forecast_begins_with_the_bin_in_progress_and_covers_the_horizon():
+    forecaster = Forecaster(method="profile")
+    model = forecaster.fit("prod/chat", SERIES)
+    forecast = forecaster.forecast(model, SERIES, issued_at=SERIES.end + timedelta(minutes=4), horizon=HOURS)
+    assert (forecast.start, len(forecast)) == (SERIES.end, 18)
+    assert (forecast.method, forecast.fell_back_from) == ("profile", "")
+
+
+def test_a_history_that_lags_behind_is_not_taken_for_the_present():
+    forecaster = Forecaster(method="persistence")
+    model = forecaster.fit("prod/chat", SERIES)
+    forecast = forecaster.forecast(model, SERIES, issued_at=SERIES.end + timedelta(hours=2), horizon=HOURS)
+    assert forecast.start == SERIES.end + timedelta(hours=2)
+
+
+def test_bins_after_the_time_of_issue_are_not_read():
+    forecaster = Forecaster(method="profile")
+    issued_at = SERIES.end - timedelta(hours=5)
+    model = forecaster.fit("prod/chat", SERIES.until(issued_at))
+    told = [
+        forecaster.forecast(model, series, issued_at=issued_at, horizon=HOURS).values
+        for series in (SERIES, SERIES.until(issued_at))
+    ]
+    assert told[0].tobytes() == told[1].tobytes()
+
+
+def test_a_young_endpoint_gets_persistence_and_the_forecast_says_so():
+    young = SERIES.until(MONDAY + timedelta(hours=5))
+    forecaster = Forecaster(method="auto")
+    forecast = forecaster.forecast(forecaster.fit("prod/new", young), young, issued_at=young.end, horizon=HOURS)
+    assert (forecast.method, forecast.fell_back_from) == ("persistence", "auto")
+
+
+def test_three_bins_give_wide_quantiles():
+    young = SERIES.until(MONDAY + 3 * STEP)
+    forecaster = Forecaster(method="auto")
+    values = forecaster.forecast(forecaster.fit("prod/new", young), young, issued_at=young.end, horizon=HOURS).values
+    assert values[0, -1] > 3 * values[0, 1]
+
+
+def test_nothing_seen_is_an_error_and_no_guess():
+    with pytest.raises(ShortHistory):
+        Forecaster().fit("prod/new", a_series(np.full(50, np.nan)))
+
+
+def test_a_planned_event_is_neither_learnt_nor_forgotten():
+    launch = PlannedEvent(name="launch", start=SERIES.end, end=SERIES.end + timedelta(hours=1), factor=3.0)
+    plain = Forecaster(method="profile")
+    planned = Forecaster(method="profile", calendar=DemandCalendar(events=(launch,)))
+    told = [
+        f.forecast(f.fit("prod/chat", SERIES), SERIES, issued_at=SERIES.end, horizon=HOURS).values
+        for f in (plain, planned)
+    ]
+    np.testing.assert_allclose(told[1][:6], 3.0 * told[0][:6])
+    np.testing.assert_allclose(told[1][6:], told[0][6:])
+
+
+def test_an_unknown_method_is_refused_at_once():
+    with pytest.raises(UnknownMethod, match="auto"):
+        Forecaster(method="prophet")
+
+
+def test_an_hourly_refit_of_auto_carries_its_ledger_on():
+    forecaster = Forecaster(method="auto")
+    earlier = SERIES.until(SERIES.end - timedelta(hours=2))
+    first = forecaster.fit("prod/chat", earlier)
+    second = forecaster.fit("prod/chat", SERIES, first)
+    assert second.learnt.members is first.learnt.members
+    assert len(second.learnt.ledger.made) == len(first.learnt.ledger.made) + 4
+
+
+@pytest.mark.parametrize("method", ["auto", "profile", "mstl"])
+def test_a_stored_model_forecasts_as_it_did(tmp_path, method):
+    forecaster = Forecaster(method=method, calendar=DemandCalendar(timezone="Europe/Berlin"))
+    model = forecaster.fit("prod/chat", SERIES)
+    store = ModelStore(f"file://{tmp_path}")
+    card = store.save(model, {"wql": 0.2})
+    again = store.load("prod/chat")
+    told = [forecaster.forecast(m, SERIES, issued_at=SERIES.end, horizon=HOURS).values for m in (model, again)]
+    np.testing.assert_allclose(told[0], told[1], rtol=1e-5)
+    assert store.keys() == ["prod/chat"]
+    assert card["data_digest"] == again.data_digest
+    assert json.loads((tmp_path / "prod/chat/card.json").read_text())["scores"] == {"wql": 0.2}
+    assert not list(tmp_path.rglob("*.writing"))
+
+
+def test_old_versions_are_pruned_and_the_newest_stays(tmp_path):
+    store = ModelStore(str(tmp_path), keep_versions=2)
+    forecaster = Forecaster(method="profile")
+    for days in (2, 3, 4, 5):
+        store.save(forecaster.fit("prod/chat", SERIES.until(MONDAY + timedelta(days=days))))
+    assert len(store.versions("prod/chat")) == 2
+    assert store.load("prod/chat").fitted_until == MONDAY + timedelta(days=5)
+
+
+def spoil_schema(folder):
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"schema_version": 99}))
+
+
+def spoil_arrays(folder):
+    next(folder.glob("arrays-*")).write_bytes(b"something else")
+
+
+def spoil_card(folder):
+    (folder / "card.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (spoil_schema, "schema version 99"),
+        (spoil_arrays, "not those that its card names"),
+        (spoil_card, "cannot be read"),
+    ],
+    ids=["unknown schema", "damaged arrays", "damaged card"],
+)
+def test_a_model_that_cannot_be_trusted_is_refused(tmp_path, spoil, words):
+    store = ModelStore(str(tmp_path))
+    store.save(Forecaster(method="profile").fit("prod/chat", SERIES))
+    spoil(tmp_path / "prod" / "chat")
+    with pytest.raises(StoreError, match=words):
+        store.load("prod/chat")
+
+
+@pytest.mark.parametrize("key", ["chat", "../etc/chat", "prod/..", "a/b/c", "prod/ch at"])
+def test_keys_cannot_leave_the_store(tmp_path, key):
+    model = replace(Forecaster(method="profile").fit("prod/chat", SERIES), key=key)
+    with pytest.raises(StoreError, match="namespace/endpoint"):
+        ModelStore(str(tmp_path)).save(model)
+
+
+def test_an_absent_model_is_said_to_be_absent(tmp_path):
+    with pytest.raises(StoreError, match="fit it first"):
+        ModelStore(str(tmp_path)).load("prod/chat")
+
+
+def test_a_fleet_is_fitted_in_order_and_goes_on_where_it_broke_off():
+    histories = {"a/x": SERIES, "a/y": SERIES.until(MONDAY + timedelta(days=3))}
+    forecaster = Forecaster(method="profile")
+    first = list(fit_many(histories, forecaster))
+    again = list(fit_many(histories, forecaster, previous={model.key: model for model in first}))
+    assert [model.key for model in first] == ["a/x", "a/y"]
+    assert all(new is old for new, old in zip(again, first, strict=True))
+
+
+def test_a_day_by_the_minute_for_a_fleet():
+    step = timedelta(minutes=5)
+    counts = np.stack([daily_counts(9, step, seed=i) for i in range(3)])
+    counts = np.vstack([counts, np.full(counts.shape[1], np.nan)])
+    (block,) = forecast_day_by_minute(a_panel(counts, step), np.array([0.1, 0.5, 0.9]))
+    assert block.shape == (4, 1440, 3)
+    assert np.isnan(block[3]).all()
+    actual = daily_counts(10, step, seed=1)[-288:]
+    assert np.mean(actual <= block[1, ::5, 2]) == pytest.approx(0.9, abs=0.06)
+
+
+def test_changes_learnt_hourly_widen_the_latest_values():
+    counts = np.random.default_rng(0).poisson(30.0, (2, 2000)).astype(float)
+    table = ChangeTable.learn(a_panel(counts), np.array([1, 3]), np.array([0.1, 0.5, 0.9]))
+    told = table.quantiles(np.array([30.0, np.nan]))
+    assert told.shape == (2, 2, 3)
+    assert told[0, 0, 0] < 30.0 < told[0, 0, 2]
+    assert np.isnan(told[1]).all()
+
+
+def test_models_are_stored_under_the_end_of_their_history(tmp_path):
+    card = ModelStore(str(tmp_path)).save(Forecaster(method="profile").fit("prod/chat", SERIES))
+    assert card["version"].startswith("20260307T000000Z-")
+    assert datetime.fromisoformat(card["fitted_until"]) == datetime(2026, 3, 7, tzinfo=UTC)
