@@ -79,7 +79,7 @@ def _run_demo(flags: dict[str, object]) -> None:
     console = Console(file=sys.stderr, highlight=False)
     with tempfile.TemporaryDirectory(prefix="headstart-demo-") as folder:
         settings = load_settings(**{"store": f"sqlite:///{folder}/demo.db", **flags})
-        console.print("[bold]Headstart[/bold] demonstration: four endpoints, three weeks of generated history")
+        console.print("[bold]Headstart[/bold] demonstration: four endpoints, two weeks of generated history")
         from scaler.app.bootstrap import build_demo_service
         from scaler.app.logs import configure_logs
         from scaler.app.runtime import run_until_stopped
