@@ -140,10 +140,11 @@ def test_long_ranges_are_asked_in_chunks_that_cover_each_step_once(server: Scrip
     np.testing.assert_array_equal(np.concatenate(steps), 15.0 * np.arange(25_000))
 
 
-def test_many_endpoints_make_shorter_chunks(server: ScriptedServer) -> None:
+@pytest.mark.parametrize(("patient", "n_queries"), [(True, 8), (False, 40)])
+def test_many_endpoints_make_shorter_chunks(patient: bool, n_queries: int, server: ScriptedServer) -> None:
     server.always(a_result())
-    a_client(server.url).range("up", start=0, step=15, n_steps=4000, n_series=1000)
-    assert len(server.asked) == 8
+    a_client(server.url).range("up", start=0, step=15, n_steps=4000, n_series=1000, patient=patient)
+    assert len(server.asked) == n_queries
 
 
 def test_headers_go_with_every_request(server: ScriptedServer) -> None:

@@ -25,6 +25,8 @@ MOST_POINTS = 10_000
 """Steps in one range query: Prometheus refuses more than 11 000 per series."""
 MOST_VALUES = 500_000
 """Values in one answer, about 12 MB of JSON: more endpoints, shorter chunks."""
+MOST_VALUES_IN_A_TURN = 100_000
+"""The first reading of a large fleet must not fail for want of time, turn after turn: many short queries."""
 _TEMPORARY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _WHOLE_ANSWERS_ONLY = {"partial_response": "false", "deny_partial_response": "1"}
 """Thanos and VictoriaMetrics would else answer without a store that is down: less demand than there was."""
@@ -79,7 +81,8 @@ class PrometheusClient:
         """
         lines: list[Line] = []
         patience = self._connection.history_timeout_seconds if patient else self._connection.timeout_seconds
-        for skip, n_chunk in _chunks(n_steps, step, n_series):
+        most_values = MOST_VALUES if patient else MOST_VALUES_IN_A_TURN
+        for skip, n_chunk in _chunks(n_steps, step, most_values // max(n_series, 1)):
             first = start + skip * step
             last = first + (n_chunk - 1) * step
             times = {"start": f"{first:.3f}", "end": f"{last + step / 4:.3f}", "step": f"{step:.3f}"}
@@ -165,9 +168,9 @@ def _credentials(connection: Connection) -> Any:
     return (connection.username, connection.password) if connection.username else None
 
 
-def _chunks(n_steps: int, step: float, n_series: int) -> Iterator[tuple[int, int]]:
+def _chunks(n_steps: int, step: float, most_steps: int) -> Iterator[tuple[int, int]]:
     """(first step, number of steps) of each query."""
-    longest = min(MOST_POINTS, max(100, MOST_VALUES // max(n_series, 1)))
+    longest = min(MOST_POINTS, max(100, most_steps))
     drift = abs(step * 1000 - round(step * 1000))
     if drift > 1e-6:  # the server counts in milliseconds: start anew before the rounding adds up to a quarter of a step
         longest = max(1, min(longest, int(step * 250 / drift)))
