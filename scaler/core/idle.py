@@ -246,9 +246,21 @@ def terms_of(policy: ScalingPolicy, startup: timedelta, turn_length: timedelta) 
 
 
 def requests_per_step(series: DemandSeries) -> FloatArray:
-    """Requests in each bin; for tokens and concurrency, which do not count requests, 1 in each bin with demand."""
-    counts = series.counts()
-    return counts if series.unit is DemandUnit.REQUESTS else np.where(np.isnan(counts), np.nan, np.sign(counts))
+    """Requests in each bin, whole; NaN where not seen. Tokens and concurrency do not count requests: 1 in each bin with
+    demand.
+
+    A request that a rate over a longer window smears over several bins counts once, in the first: over a run of bins
+    with demand, requests are its running total, rounded, and at least 1. Example: .25 .25 .25 .25 is 1 0 0 0.
+    """
+    seen = ~np.isnan(series.values)
+    counts = np.where(seen, series.counts(), 0.0)
+    if series.unit is not DemandUnit.REQUESTS:
+        return np.where(seen, np.sign(counts), np.nan)
+    total = np.cumsum(counts)
+    before_run = np.maximum.accumulate(np.where(counts == 0, total, 0.0)) if len(counts) else total
+    so_far = np.where(counts > 0, np.maximum(np.rint(total - before_run), 1.0), 0.0)
+    earlier = np.concatenate([[0.0], so_far[:-1]])
+    return np.where(seen, np.where(counts > 0, so_far - earlier, 0.0), np.nan)
 
 
 def unread(state: IdleState, demand: DemandSeries) -> tuple[FloatArray, float]:

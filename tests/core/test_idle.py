@@ -225,3 +225,17 @@ def test_the_reason_names_the_numbers_that_decided() -> None:
     assert "held at least" in idle.explain(law, ledger, conditions, AT + 60.0, True)
     assert f"not held beyond {2 * cold_cost:.0f} s" in idle.explain(law, ledger, conditions, AT + 2 * cold_cost, True)
     assert "with probability" in idle.explain(law, ledger, conditions, AT + 500.0, True)
+
+
+@pytest.mark.parametrize(
+    ("what", "counts", "expected"),
+    [
+        ("whole counts stay", [0, 3, 1, 0, 2], [0, 3, 1, 0, 2]),
+        ("a smeared request counts once", [0, 0.25, 0.25, 0.25, 0.25, 0], [0, 1, 0, 0, 0, 0]),
+        ("an extrapolated rate is one request still", [0.33, 0.33, 0.33, 0.33, 0], [1, 0, 0, 0, 0]),
+        ("two requests in a smeared minute", [0.5, 0.5, 0.5, 0.5, 0], [1, 0, 1, 0, 0]),
+        ("not seen stays not seen", [1, float("nan"), 0.25, 0.25], [1, float("nan"), 1, 0]),
+    ],
+)
+def test_requests_are_read_off_rates(what: str, counts: list[float], expected: list[float]) -> None:
+    assert np.array_equal(idle.requests_per_step(demand(counts)), np.array(expected, dtype=float), equal_nan=True)
