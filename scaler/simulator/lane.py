@@ -52,7 +52,7 @@ class Lane:
         """(ordered, ready) of every start that came to its end."""
         self.rows = np.zeros((n, 5))
         """desired, starting, ready, queue, units that could be served: one row a step, filled up to `step`."""
-        self._startup, self._rng = startup, rng
+        self.startup, self._rng = startup, rng
         self._listed = work.tolist()
 
     @property
@@ -69,7 +69,7 @@ class Lane:
         if replicas > total:
             now = self.step * self.step_seconds
             for _ in range(replicas - total):
-                self.starting.append((now, now + self._startup.draw_seconds(self._rng)))
+                self.starting.append((now, now + self.startup.draw_seconds(self._rng)))
             self.starts += replicas - total
         elif replicas < total:
             kept = max(0, len(self.starting) - (total - replicas))
@@ -198,7 +198,7 @@ def _drain_seconds(lane: Lane, units: float) -> float:
     coming = sorted(ready_at - end for _, ready_at in lane.starting)
     serving, now = lane.ready, 0.0
     if serving + len(coming) == 0:
-        coming = [lane._startup.typical.total_seconds()]
+        coming = [lane.startup.typical.total_seconds()]
     for at in coming:
         step = (at - now) * serving * lane.capacity
         if step >= units:

@@ -28,6 +28,17 @@ class StartupModel:
         if not 0 <= self.failed_fraction < 1 or not 0 <= self.cold_node_fraction <= 1:
             raise ValueError(f"start-up model: need fractions in 0..1 (failed below 1), have {self}")
 
+    @property
+    def always_seconds(self) -> float:
+        """The typical start, slowness included."""
+        return self.typical.total_seconds() * self.slow_factor
+
+    @property
+    def always_same(self) -> bool:
+        """No start differs from another."""
+        drawn = self.sigma > 0 or len(self.observed_seconds) > 0
+        return not (drawn or self.failed_fraction or self.cold_node_fraction)
+
     def draw_seconds(self, rng: np.random.Generator) -> float:
         """One start, order to ready, failures included."""
         total = self._attempt(rng)

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.simulator.compiled_oracle import optimistic_value
-from scaler.simulator.lane import outcome_of
-from scaler.simulator.oracle import Task, clairvoyant, lower_bound_hours
+from scaler.simulator.lane import outcome_of, waits
+from scaler.simulator.oracle import Task, _fast_forward, clairvoyant, lower_bound_hours
 from scaler.simulator.startups import StartupModel
-from tests.simulator.makers import a_lane
+from tests.simulator.makers import a_lane, played
 
 ROUNDING = 1e-6
 
@@ -107,3 +107,20 @@ def test_a_bound_on_coarser_blocks_is_still_a_bound():
     work = rng.poisson(20.0, 4 * 60 * 70).astype(np.float64)
     found = lower_bound_hours(a_task(work, 0.99, first=2, highest=6, startup=150.0))
     assert 0 < found <= 70 * 6
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    work=st.lists(st.integers(0, 60), min_size=1, max_size=25),
+    orders=st.lists(st.integers(0, 5), min_size=25, max_size=25),
+    startup=st.sampled_from([10.0, 15.0, 40.0, 150.0]),
+    first=st.integers(0, 3),
+)
+def test_compiled_orders_end_where_the_lane_ends_step_by_step(work, orders, startup, first):
+    given_orders = np.array(orders[: len(work)])
+    walked = played(a_lane(work, ready=first, startup=startup), given_orders.tolist())
+    jumped = a_lane(work, ready=first, startup=startup)
+    _fast_forward(jumped, given_orders)
+    assert np.allclose(walked.rows, jumped.rows)
+    assert (walked.ready, walked.starts, walked.starting) == (jumped.ready, jumped.starts, jumped.starting)
+    assert np.allclose(waits(walked), waits(jumped))
