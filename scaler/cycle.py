@@ -265,7 +265,8 @@ def _capacity_seen(
 def look_back(policy: ScalingPolicy) -> timedelta:
     """How far back a turn looks: the longest window or period of the policy's behavior, within LOOK_BACK.
 
-    At least far enough to find the turn before after a few were missed, and the whole hour where a promotion hangs on it.
+    At least far enough to find the turn before after a few were missed, and the whole hour where a promotion hangs on
+    it.
     """
     if policy.spec.safety.promote is not None:
         return LOOK_BACK

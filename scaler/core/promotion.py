@@ -1,9 +1,9 @@
 """From Observe to Enforce on evidence.
 
-A policy that observes and names a gate (`safety.promote`) acts as soon as replaying the endpoint's own past has shown, over
-at least `after`, that the playing setting costs and misses no more than the shadow reactive policy. From then on it stays
-acting: when the gate stops holding, the choice bars forecast settings (`Choice.demoted`) and the reactive plan goes on
-acting, because an endpoint that nobody scales any more is worse than one that is scaled reactively.
+A policy that observes and names a gate (`safety.promote`) acts as soon as replaying the endpoint's own past has shown,
+over at least `after`, that the playing setting costs and misses no more than the shadow reactive policy. From then on
+it stays acting: when the gate stops holding, the choice bars forecast settings (`Choice.demoted`) and the reactive
+plan goes on acting, because an endpoint that nobody scales any more is worse than one that is scaled reactively.
 """
 
 from scaler.domain.policy import Mode

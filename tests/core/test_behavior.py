@@ -3,7 +3,6 @@
 import pytest
 
 # ruff: noqa: E501  (a table reads better in one line a row)
-
 from scaler.core.decide import decide
 from scaler.domain.snapshot import PastTurn
 from tests.builders import NOON, SECOND, a_policy, a_snapshot, some_replicas, some_signals
