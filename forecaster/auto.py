@@ -7,9 +7,11 @@ refit.
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +43,7 @@ LEDGER_SPAN = timedelta(days=14)
 MEMBERS_LIVE = timedelta(days=1)  # members are kept that long before they are fitted anew, and longer
 SHARE_UNSEEN = 7  # while what they have not seen is less than one part in seven of the history
 FIRST_HISTORY = timedelta(days=2)  # a member must have seen two days before its forecasts enter the ledger
-CHECKPOINTS = 5  # days of the past that are forecast when there is no ledger yet
+CHECKPOINTS = 3  # days of the past that are forecast when there is no ledger yet
 FEW_REQUESTS = 30.0
 ALARM_LASTS = timedelta(hours=24)
 ALARMED_MEMORY = 0.1  # of the half-life of weights, after an alarm
@@ -76,6 +78,8 @@ class Auto:
 
     name: str = "auto"
     members: tuple[str, ...] = POOL
+    prior: tuple[float, ...] = ()
+    """Weights of the members while little is known of an endpoint, such as fleet_prior gives; () for equal ones."""
     weight_rule: WeightRule = field(default_factory=WeightRule)
     tracking_rule: TrackingRule = field(default_factory=TrackingRule)
 
@@ -179,7 +183,7 @@ class FittedAuto:
             stored |= {f"{name}.{key}": value for key, value in member.arrays().items()}
         return stored
 
-    def summary(self, step_seconds: float) -> dict[str, object]:
+    def summary(self, step_seconds: float) -> dict[str, dict[str, Any]]:
         """By lead in seconds: the members' weights at the end of the ledger (mean over series) and how many outcomes
         stand behind them."""
         if len(self.ledger.made) == 0:
@@ -247,10 +251,11 @@ class FittedAuto:
         losses = mean_pinball(ledger.actual, ledger.quantiles, POOL_LEVELS)
         half_life = self.method.weight_rule.half_life_days * 86_400 / panel.step_seconds
         rule = self.method.weight_rule
-        weights = method_weights(known_losses(losses, made, ended, origins, half_life), rule)
+        prior = np.array(self.method.prior) if self.method.prior else None
+        weights = method_weights(known_losses(losses, made, ended, origins, half_life), rule, prior)
         if not alarms.any():
             return weights
-        fast = method_weights(known_losses(losses, made, ended, origins, half_life * ALARMED_MEMORY), rule)
+        fast = method_weights(known_losses(losses, made, ended, origins, half_life * ALARMED_MEMORY), rule, prior)
         return np.where(alarms[..., None, None], fast, weights)
 
     def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
@@ -302,6 +307,15 @@ class FittedAuto:
         alarms = self._alarms(panel, past, when)
         offsets = tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when, alarms)
         return offsets[:, np.searchsorted(when, origins)]
+
+
+def fleet_prior(fitted: Sequence[FittedAuto], step_seconds: float) -> tuple[float, ...]:
+    """The mean weight of each member over fitted endpoints and their leads: the prior for a new endpoint like them.
+
+    () without any. All have the same members.
+    """
+    weights = [list(lead["weights"].values()) for model in fitted for lead in model.summary(step_seconds).values()]
+    return tuple(np.mean(weights, axis=0).tolist()) if weights else ()
 
 
 def _empty_ledger(panel: Panel, leads: IntArray, n_members: int) -> Ledger:

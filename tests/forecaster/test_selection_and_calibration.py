@@ -1,5 +1,7 @@
 """Weights follow skill, offsets follow misses, and both only from what was known."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
@@ -113,3 +115,22 @@ def test_right_quantiles_rarely_raise_the_alarm():
     past = published(10.0 + np.random.default_rng(2).normal(0, 1, 5000), 1.0)
     told = alarmed(past, LEVELS, AlarmRule(), past.made, lasting_bins=1)[0]
     assert told.mean() < 0.02
+
+
+def test_a_fleet_hands_a_new_endpoint_the_weights_that_served_it():
+    from forecaster.auto import Auto, fleet_prior
+    from tests.forecaster.samples import a_panel, daily_counts
+
+    step_seconds = 1800.0
+    members = ("persistence", "climate")
+    panel = a_panel(daily_counts(4, timedelta(minutes=30), mean_per_bin=200), timedelta(minutes=30))
+    ahead = np.array([12])
+    old = Auto(members=members).fit(panel, ahead)
+    prior = fleet_prior([old], step_seconds)
+    assert prior[1] > 0.8
+    young = Auto(members=members, prior=prior).fit(panel.until(60), ahead)
+    asked = (np.array([60]), ahead, LEVELS)
+    plain = Auto(members=members).fit(panel.until(60), ahead)
+    climate = plain.members["climate"].quantiles(panel.until(60), *asked)
+    gaps = [np.abs(model.quantiles(panel.until(60), *asked) - climate).sum() for model in (young, plain)]
+    assert gaps[0] < gaps[1]
