@@ -219,7 +219,7 @@ def clairvoyant_hours(case: Case, objective: float) -> float:
 
 def baseline_hours(case: Case, objectives: list[float]) -> dict[float, tuple[float, str]]:
     """The cheapest tuned baseline that reaches each objective (within its tolerance), and its name."""
-    best = {objective: (np.nan, "-") for objective in objectives}
+    best = dict.fromkeys(objectives, (np.nan, "-"))
     for name in BASELINE_NAMES:
         seen: dict[float, tuple[float, float]] = {}
         for objective in objectives:
@@ -304,10 +304,10 @@ def show(result: dict) -> None:
     for objective in sorted(TOLERANCE):
         r = result[str(objective)]
         mark = " " if r["attained"] >= objective - TOLERANCE[objective] else "!"
+        own, shadow = f"{r['ratio']:5.2f} {100 * r['attained']:6.2f}{mark}", f"{r['shadow_ratio']:5.2f}"
         print(
-            f"{objective:<6} {result['name'][:34]:34s} ratio {r['ratio']:5.2f}  attained {100 * r['attained']:6.2f}{mark} "
-            f"shadow {r['shadow_ratio']:5.2f} {100 * r['shadow_attained']:6.2f}  "
-            f"to best baseline {r['to_baseline']:5.2f} ({r['baseline']})",
+            f"{objective:<6} {result['name'][:34]:34s} ratio, attained {own} shadow {shadow} "
+            f"{100 * r['shadow_attained']:6.2f}  to best baseline {r['to_baseline']:5.2f} ({r['baseline']})",
             flush=True,
         )
     for name, f in result.get("faults", {}).items():

@@ -159,7 +159,7 @@ def _phases(tape: DemandTape, rows: IntArray, lead_steps: int) -> list[FloatArra
     """Where the lead stands within 5, 10 and 60 minutes, and in the day."""
     ahead = tape.start_seconds + (rows + lead_steps) * tape.step_seconds
     angle = 2 * np.pi * (ahead % DAY_SECONDS) / DAY_SECONDS
-    return [ahead % period for period in PERIODS_SECONDS] + [np.sin(angle), np.cos(angle)]
+    return [*(ahead % period for period in PERIODS_SECONDS), np.sin(angle).astype(float), np.cos(angle).astype(float)]
 
 
 def _earlier_days(tape: DemandTape, rows: IntArray, scale: FloatArray, lead_steps: int) -> list[FloatArray]:

@@ -40,8 +40,17 @@ class Forest:
         )
 
 
-@numba.njit(cache=True)  # type: ignore[misc]
-def _sum_of_leaves(features, baseline, feature, threshold, missing_left, left, right, value):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _sum_of_leaves(
+    features: FloatArray,
+    baseline: float,
+    feature: NDArray[np.int32],
+    threshold: FloatArray,
+    missing_left: NDArray[np.bool_],
+    left: NDArray[np.int32],
+    right: NDArray[np.int32],
+    value: FloatArray,
+) -> FloatArray:
     out = np.empty(len(features))
     for row in range(len(features)):
         total = baseline

@@ -1,7 +1,9 @@
 """The replay of many settings at once, compiled.
 
-The ordering rule is not written here: `scaler.core.rule`'s own functions are compiled as they stand. What is written here
-is the order in which one turn of `scaler.core.decide` and its guardrails calls them, and one step of the simulated lane; a
+The ordering rule is not written here: `scaler.core.rule`'s own functions are compiled as they stand. What is written
+here
+is the order in which one turn of `scaler.core.decide` and its guardrails calls them, and one step of the simulated
+lane; a
 test holds that orders equal those of the whole cycle in the simulated world. Not replayed: thresholds on signals that
 history does not hold, and triggers.
 """
@@ -26,8 +28,10 @@ NOTHING = 1e-9
 class Signals(NamedTuple):
     """What the rule reads at each step; row 0 is the first step of the block. Demand in units per second (or a level).
 
-    arrivals (n,) work arriving in the step; now (n,), NaN: not known, so the turn holds; ahead (n_columns, n) demand one
-    start-up time ahead; floors (n_guards, n) dip guards; peaks (n_peaks, n) the highest minute soon; keep, pre_warm (n,)
+    arrivals (n,) work arriving in the step; now (n,), NaN: not known, so the turn holds; ahead (n_columns, n) demand
+    one
+    start-up time ahead; floors (n_guards, n) dip guards; peaks (n_peaks, n) the highest minute soon; keep, pre_warm
+    (n,)
     idle advice; lowest, highest (n,) bounds.
     """
 
@@ -77,7 +81,8 @@ class Rules(NamedTuple):
 class State(NamedTuple):
     """Where each run stands, changed in place. `starting[run, age]` replicas were ordered `age` steps ago.
 
-    `history` (n_runs, look_back, 2): recommended and change of earlier turns, newest first. `waiting` (n_runs, m, 3): queue
+    `history` (n_runs, look_back, 2): recommended and change of earlier turns, newest first. `waiting` (n_runs, m, 3):
+    queue
     at the end, work, and room since, of the last steps whose wait is not yet known, newest first.
     """
 
@@ -118,7 +123,7 @@ for _function in (
     register_jitable(_function)  # compiled where the kernels below call them; plain Python everywhere else
 
 
-@numba.njit(cache=True, error_model="numpy")  # type: ignore[misc]
+@numba.njit(cache=True, error_model="numpy")
 def replay(
     signals: Signals,
     columns: Columns,
@@ -187,10 +192,20 @@ def replay(
         state.ready[run], state.queue[run] = ready, queue
 
 
-@register_jitable  # type: ignore[misc]
-def _recommended(  # type: ignore[no-untyped-def]
-    now, ahead, floor, peak, rules, ready, n_starting, starting, queue, in_steps, usable
-):
+@register_jitable
+def _recommended(
+    now: float,
+    ahead: float,
+    floor: float,
+    peak: float,
+    rules: Rules,
+    ready: int,
+    n_starting: int,
+    starting: IntArray,
+    queue: float,
+    in_steps: FloatArray,
+    usable: float,
+) -> int:
     """Plan and panic, in decide's order."""
     have = ready + n_starting
     backlog = queue if rules.is_rate else 0.0
@@ -209,8 +224,8 @@ def _recommended(  # type: ignore[no-untyped-def]
     return max(wanted, keep, rule.panic_floor(have, ready, now, rules.panic_factor, rules.capacity, usable))
 
 
-@register_jitable  # type: ignore[misc]
-def _order(recommended, have, rules, history, lowest, highest):  # type: ignore[no-untyped-def]
+@register_jitable
+def _order(recommended: int, have: int, rules: Rules, history: FloatArray, lowest: int, highest: int) -> int:
     """The recommendation after stabilisation, step limits and bounds."""
     low, high = recommended, recommended
     for k in range(rules.window_up):
@@ -227,8 +242,8 @@ def _order(recommended, have, rules, history, lowest, highest):  # type: ignore[
     return min(max(order, lowest), highest)
 
 
-@register_jitable  # type: ignore[misc]
-def _limited(order, have, limits, select, history, up):  # type: ignore[no-untyped-def]
+@register_jitable
+def _limited(order: int, have: int, limits: FloatArray, select: int, history: FloatArray, up: bool) -> int:
     if select < 0:
         return have
     starts = np.empty(len(limits))
@@ -244,16 +259,16 @@ def _limited(order, have, limits, select, history, up):  # type: ignore[no-untyp
     return rule.limit_step(order, have, allowed, allowed)
 
 
-@register_jitable  # type: ignore[misc]
-def _remember(history, recommended, change):  # type: ignore[no-untyped-def]
+@register_jitable
+def _remember(history: FloatArray, recommended: int, change: int) -> None:
     for k in range(len(history) - 1, 0, -1):
         history[k, 0], history[k, 1] = history[k - 1, 0], history[k - 1, 1]
     if len(history) > 0:
         history[0, 0], history[0, 1] = recommended, change
 
 
-@register_jitable  # type: ignore[misc]
-def _let_go(ready, starting, n_starting, order):  # type: ignore[no-untyped-def]
+@register_jitable
+def _let_go(ready: int, starting: IntArray, n_starting: int, order: int) -> tuple[int, int]:
     """Starting replicas go first, the newest first; then ready ones."""
     surplus = ready + n_starting - order
     for age in range(len(starting)):
@@ -264,8 +279,8 @@ def _let_go(ready, starting, n_starting, order):  # type: ignore[no-untyped-def]
     return ready - surplus, n_starting
 
 
-@register_jitable  # type: ignore[misc]
-def _late(waiting, room, wait_steps):  # type: ignore[no-untyped-def]
+@register_jitable
+def _late(waiting: FloatArray, room: float, wait_steps: float) -> float:
     """Work of the step whose wait is known now, if it was too long; then the rows move on by one step with `room`.
 
     A step is late when what queued at its end is more than what could be served within the wait after it.
@@ -279,7 +294,7 @@ def _late(waiting, room, wait_steps):  # type: ignore[no-untyped-def]
     return late
 
 
-@numba.njit(cache=True)  # type: ignore[misc]
+@numba.njit(cache=True)
 def medians_of_minutes(minutes: FloatArray, first: int, last: int, stride: int, count: int) -> FloatArray:
     """For each row first..last-1 the median of `count` values of `minutes`, `stride` apart, up to the row itself.
 

@@ -20,7 +20,8 @@ from scaler.simulator.sparse import IdleReplay
 
 
 class SelfReplayAdvisor:
-    """Implements ports.Advisor. Holds one replay per endpoint; all state follows from history, so a restart loses nothing
+    """Implements ports.Advisor. Holds one replay per endpoint; all state follows from history, so a restart loses
+    nothing
     that `refit` does not bring back.
 
     `foreseen` (replay only) is demand beyond the present, on the control grid: with it the rows of a whole refit period
@@ -120,9 +121,13 @@ class SelfReplayAdvisor:
         self._idle[policy.endpoint] = replace(state, law=learned.law, read_until=series.end)
 
     def _replay_of(self, policy: ScalingPolicy, profile: CapacityProfile, series: DemandSeries) -> EndpointReplay:
-        """The endpoint's replay; a new one where there is none yet or what it rests on has changed."""
+        """The endpoint's replay; a new one where there is none yet or what it rests on has changed.
+
+        A turn before the first refit knows a day of the past: history that reaches further back takes its place.
+        """
         replay = self._replays.get(policy.endpoint)
-        if replay is None or replay.policy != policy or replay.profile != profile:
+        stands = replay is not None and replay.policy == policy and replay.profile == profile
+        if replay is None or not stands or series.start < replay.rows.start:
             replay = EndpointReplay(policy, profile, series.start, self._turn, self._reactive_only)
             self._replays[policy.endpoint] = replay
         return replay

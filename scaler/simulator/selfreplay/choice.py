@@ -1,7 +1,9 @@
 """Which setting plays next: the cheapest that keeps the error budget, by what replaying the past has shown.
 
-Costs and misses of every setting are summed with exponential forgetting, apart for three load contexts (what a quiet hour
-teaches says little about a ramp). A price of one bad unit of work turns both into one number; the smallest price at which
+Costs and misses of every setting are summed with exponential forgetting, apart for three load contexts (what a quiet
+hour
+teaches says little about a ramp). A price of one bad unit of work turns both into one number; the smallest price at
+which
 the cheapest settings keep the budget is taken. Source of the rule: docs/methods.md, "Choose by replaying yourself".
 """
 
@@ -25,7 +27,8 @@ SMOOTH = 0.8
 MOST_REGRET = 0.5
 """In days' error budgets."""
 USUAL_BUDGET, CAUTION = 0.01, 0.3
-"""Below a budget of 1 % only (budget / 1 %) ** 0.3 of it is planned for, half of it at 0.1 %: the same days of history hold
+"""Below a budget of 1 % only (budget / 1 %) ** 0.3 of it is planned for, half of it at 0.1 %: the same days of
+history hold
 ten times fewer misses there, and what was never seen costs the most."""
 PRICES = np.exp(np.linspace(np.log(1e-4), np.log(1e5), 91))
 """Replica-steps per unit of work, relative to what one replica-step can serve."""
@@ -35,7 +38,8 @@ PRICES = np.exp(np.linspace(np.log(1e-4), np.log(1e5), 91))
 class ReplayedSums:
     """Decayed sums per context and setting, in replica-steps and units of work. Mutable: `add` one block at a time.
 
-    `cost`, `bad`, `arrived` are what is chosen by: each block in units of the last day's load, misses as clipped regret.
+    `cost`, `bad`, `arrived` are what is chosen by: each block in units of the last day's load, misses as clipped
+    regret.
     `raw_*` are the plain sums, for people.
     """
 
@@ -70,7 +74,8 @@ class ReplayedSums:
     def add(self, cost: FloatArray, bad: FloatArray, arrived: float, hours: float, promised: float) -> None:
         """One block: what each setting cost and missed, (n_settings,); `promised` is the share that may be bad.
 
-        Misses count as regret against the best setting of the block: what none could serve says nothing about the choice,
+        Misses count as regret against the best setting of the block: what none could serve says nothing about the
+        choice,
         and would make it give up on the rest. One block counts for no more than MOST_REGRET days' budget, or a single
         event would be insured against for days. A day counts as a day whatever its load.
         """
@@ -113,7 +118,7 @@ class Budget:
     def bad_fraction(self) -> float:
         """The share of bad work that the next day may have."""
         promised = 1.0 - self.objective
-        planned = promised * min(1.0, (promised / USUAL_BUDGET) ** CAUTION)
+        planned: float = promised * min(1.0, (promised / USUAL_BUDGET) ** CAUTION)
         if self.last_day <= 0:
             return planned
         owed = (planned * self.arrived - self.bad) / self.last_day
@@ -121,7 +126,8 @@ class Budget:
 
 
 def choose(sums: ReplayedSums, budget: Budget, members: NDArray[np.int64], unit_work: float) -> tuple[int, int]:
-    """(setting that plays, runner-up) among `members`; moves the budget's price. `unit_work` scales the prices: what one
+    """(setting that plays, runner-up) among `members`; moves the budget's price. `unit_work` scales the prices: what
+    one
     replica serves in one step."""
     shared_cost, shared_bad = sums.cost.sum(axis=0), sums.bad.sum(axis=0)
     cost = (sums.cost + SHARED_WEIGHT * shared_cost)[:, members]
@@ -137,7 +143,8 @@ def choose(sums: ReplayedSums, budget: Budget, members: NDArray[np.int64], unit_
 
 
 def _cheapest_price(cost: FloatArray, bad: FloatArray, allowed: float) -> int:
-    """Index of the smallest price at which the cheapest settings of all contexts keep `allowed`; the highest if none."""
+    """Index of the smallest price at which the cheapest settings of all contexts keep `allowed`; the highest if
+    none."""
     low, high = 0, len(PRICES) - 1
     while low < high:
         middle = (low + high) // 2

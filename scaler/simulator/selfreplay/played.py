@@ -1,6 +1,6 @@
 """The paths that are played: the plan, its shadow without any forecast, and what is really ordered."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from scaler.simulator.selfreplay.watch import (
     SHORT_BUDGETS,
     SHORT_HOURS,
     SHORT_PREMIUM,
-    WATCHED_LEVEL,
+    WATCHED,
     PremiumWatch,
     SurpriseWatch,
 )
@@ -30,7 +30,8 @@ N_PATHS = 3
 
 
 class BlockOutcome(NamedTuple):
-    """What one block did to the paths PLAN, SHADOW and OWN: replica-steps and bad work, shape (3,); work that arrived."""
+    """What one block did to the paths PLAN, SHADOW and OWN: replica-steps and bad work, shape (3,); work that
+    arrived."""
 
     cost: FloatArray
     bad: FloatArray
@@ -55,19 +56,20 @@ class PlayedPaths:
         self._plays = np.full(2, default, dtype=np.int64)
         self.runner_up = default
         self._long, self._short = PremiumWatch(objective, LONG_HOURS), PremiumWatch(objective, SHORT_HOURS)
-        self._surprise = SurpriseWatch()
+        self._surprises = [SurpriseWatch(watched) for watched in WATCHED]
         self._over_premium = ""
         self._sampled = 0
         self._alarm_at = -(2**40)
 
     def play(self, signals: Signals, cost: FloatArray, bad: FloatArray, first: int, last: int) -> BlockOutcome:
-        """The rows first..last-1 under the settings chosen before; `cost` and `bad` are what every setting did in them."""
+        """The rows first..last-1 under the settings chosen before; `cost` and `bad` are what every setting did in
+        them."""
         own_cost, own_bad = np.zeros(N_PATHS), np.zeros(N_PATHS)
         begin = first
         while begin < last:
             self.watch(begin)
-            end = self._next_change(begin, last)
             plays = np.append(self._plays, self.playing(begin))
+            end = self._next_change(begin, last)
             part = _rows_of(signals, begin - first, end - first)
             no_orders = np.zeros((0, 0), dtype=np.int64)
             columns: Columns = self._family.columns
@@ -110,8 +112,10 @@ class PlayedPaths:
         if at - self._sampled < apart:
             return
         self._sampled = at
-        if self._surprise.see(self._rows.now(at), self._rows.watched(at - apart, WATCHED_LEVEL)):
-            self._alarm_at = at
+        demand = self._rows.now(at)
+        for surprise in self._surprises:
+            if surprise.see(demand, self._rows.watched(at - apart, surprise.watched.level)):
+                self._alarm_at = at
 
     def why_demoted(self, at: int) -> str:
         """Why forecast settings are barred at row `at`; "" when they are not."""
@@ -137,4 +141,5 @@ def _rows_of(signals: Signals, first: int, last: int) -> Signals:
     """The rows first..last-1 of a block."""
     if first == 0 and last == len(signals.now):
         return signals
-    return Signals(*(np.ascontiguousarray(part[..., first:last]) for part in signals))
+    parts: tuple[Any, ...] = tuple(np.ascontiguousarray(part[..., first:last]) for part in signals)
+    return Signals(*parts)

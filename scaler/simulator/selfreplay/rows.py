@@ -17,7 +17,8 @@ from scaler.simulator.selfreplay.spoil import Spoil
 
 FIRST_FIT = timedelta(hours=12)
 GROWTH_TO_REFIT, LATEST_REFIT = 1.5, timedelta(days=3)
-"""The lead-time model is fitted anew when history has grown by half, and every third day at the latest: it changes slowly,
+"""The lead-time model is fitted anew when history has grown by half, and every third day at the latest: it changes
+slowly,
 and its fit is the most expensive part of a replay."""
 RESIDUALS_EVERY = timedelta(hours=6)
 
@@ -25,7 +26,8 @@ RESIDUALS_EVERY = timedelta(hours=6)
 class RowMaker:
     """Mutable: bins are appended to `tape`, rows are made up to `made`, and forgotten once no hold needs them.
 
-    Without `forecasts` no model is ever fitted: every column is reactive. Row t stands for a turn at the start of bin t and reads the bins before it. Bins and rows count from `start`.
+    Without `forecasts` no model is ever fitted: every column is reactive. Row t stands for a turn at the start of bin
+    t and reads the bins before it. Bins and rows count from `start`.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """Demand as every setting of the family sees it, for many steps at once.
 
-Row t is what a turn at the start of step t knows: bins before t, and models fitted before t. Rows are made once, with the
+Row t is what a turn at the start of step t knows: bins before t, and models fitted before t. Rows are made once, with
+the
 models of their time, and never again: the replayed past holds no hindsight.
 """
 
@@ -86,7 +87,8 @@ def earlier_days(tape: DemandTape, rows: IntArray, lead_steps: int) -> FloatArra
 
 @dataclass(frozen=True, eq=False)
 class BaseRows:
-    """What is made once per row: `ahead` (n_columns, n) not yet held, `now` (n,), `peaks` (2, n), `floors` (n_guards, n)."""
+    """What is made once per row: `ahead` (n_columns, n) not yet held, `now` (n,), `peaks` (2, n), `floors` (n_guards,
+    n)."""
 
     now: FloatArray
     ahead: FloatArray

@@ -1,0 +1,107 @@
+"""The lead-time model: one row equals many, nothing looks ahead, any unit, no pickle."""
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from forecaster.lead import LEVELS, LeadModel, _as_arrays, fit_lead_model, with_tail
+from forecaster.leadfeatures import DemandTape, lead_features, trailing_max
+
+STEP, LEAD, DAY = 15.0, 10, 5760
+
+
+def some_demand(n: int, seed: int = 1, unseen: bool = True) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    level = 2.0 + 1.5 * np.sin(2 * np.pi * np.arange(n) / DAY)
+    level[(np.arange(n) % 900) < 120] = 0.0
+    values = rng.poisson(level * STEP) / STEP
+    if unseen:
+        values[700:760] = np.nan
+    return values
+
+
+@pytest.fixture(scope="module")
+def model() -> LeadModel:
+    fitted = fit_lead_model([DemandTape(some_demand(DAY), 0.0, STEP)], LEAD, 240.0)
+    assert fitted is not None
+    return fitted
+
+
+def test_one_row_equals_the_same_row_among_many(model: LeadModel) -> None:
+    values = some_demand(2 * DAY)
+    quantiles, soon = model.predict(DemandTape(values, 0.0, STEP), 690, 7_000)
+    for row in (690, 701, 730, 761, 2_000, 6_999):
+        alone = DemandTape(np.empty(0), 0.0, STEP)
+        for part in np.array_split(values[:row], 7):
+            alone.append(part)
+        one, one_soon = model.predict(alone, row, row + 1)
+        np.testing.assert_array_equal(one[0], quantiles[row - 690])
+        np.testing.assert_array_equal(one_soon[0], soon[row - 690])
+
+
+def test_what_comes_later_changes_no_row() -> None:
+    values = some_demand(DAY)
+    changed = values.copy()
+    changed[3_000:] = 99.0
+    before = lead_features(DemandTape(values, 0.0, STEP), 2_900, 3_001, LEAD)
+    after = lead_features(DemandTape(changed, 0.0, STEP), 2_900, 3_001, LEAD)
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("factor", [1e-2, 1e3])
+def test_features_do_not_depend_on_the_unit(factor: float) -> None:
+    values = some_demand(DAY)
+    own = np.delete(lead_features(DemandTape(values, 0.0, STEP), 1_000, 3_000, LEAD), 1, axis=1)
+    scaled = np.delete(lead_features(DemandTape(values * factor, 0.0, STEP), 1_000, 3_000, LEAD), 1, axis=1)
+    np.testing.assert_allclose(own, scaled, atol=2e-2)
+
+
+def test_quantiles_are_ordered_finite_and_not_negative(model: LeadModel) -> None:
+    quantiles, soon = model.predict(DemandTape(some_demand(DAY, 2, unseen=False), 0.0, STEP), 10, DAY)
+    assert quantiles.shape == (DAY - 10, len(LEVELS))
+    assert np.all(np.diff(quantiles, axis=1) >= 0)
+    assert np.all(np.isfinite(quantiles)) and np.all(quantiles >= 0) and np.all(soon >= 0)
+
+
+def test_stored_as_arrays_it_gives_the_same_numbers(model: LeadModel) -> None:
+    arrays = model.to_arrays()
+    assert all(array.dtype != object for array in arrays.values())
+    again = LeadModel.from_arrays(arrays)
+    tape = DemandTape(some_demand(DAY), 0.0, STEP)
+    np.testing.assert_array_equal(model.predict(tape, 900, 1_000)[0], again.predict(tape, 900, 1_000)[0])
+
+
+def test_trees_as_arrays_give_what_the_library_predicts() -> None:
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(2_000, 6))
+    features[rng.random(features.shape) < 0.1] = np.nan
+    target = np.nan_to_num(features[:, 0]) * 2 + rng.normal(size=2_000)
+    fitted = HistGradientBoostingRegressor(loss="quantile", quantile=0.9, max_iter=20, random_state=0)
+    fitted.fit(features, target)
+    np.testing.assert_array_equal(_as_arrays(fitted).predict(features), fitted.predict(features))
+
+
+def test_two_endpoints_of_different_size_train_one_model() -> None:
+    tapes = [DemandTape(some_demand(DAY) * factor, 0.0, STEP) for factor in (0.05, 200.0)]
+    model = fit_lead_model(tapes, LEAD, 240.0)
+    assert model is not None
+    for tape in tapes:
+        quantiles, _ = model.predict(tape, 4_000, 5_000)
+        actual = tape.mean(np.arange(4_000, 5_000) + LEAD + 4, 4)
+        assert 0.75 < np.mean(actual <= quantiles[:, LEVELS.index(0.9)]) <= 1.0
+
+
+def test_too_little_history_gives_no_model() -> None:
+    assert fit_lead_model([DemandTape(some_demand(1_000), 0.0, STEP)], LEAD, 240.0) is None
+
+
+def test_the_tail_beyond_the_fitted_levels_is_exponential() -> None:
+    fitted = np.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
+    tail = with_tail(fitted)[0]
+    slope = 1.0 / (np.log(100) - np.log(500)) * -1
+    assert tail[LEVELS.index(0.9995)] == pytest.approx(5.0 + slope * np.log(20))
+
+
+def test_trailing_max_is_the_highest_of_the_window() -> None:
+    values = np.array([3.0, np.nan, 1.0, 2.0, 0.0])
+    assert trailing_max(values, 3).tolist() == [3.0, 3.0, 3.0, 2.0, 2.0]

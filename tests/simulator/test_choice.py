@@ -1,0 +1,98 @@
+"""Choosing by replay: the cheapest setting that keeps the budget, with caution and memory."""
+
+from math import isclose
+
+import numpy as np
+
+from scaler.simulator.selfreplay.choice import Budget, ReplayedSums, choose
+from scaler.simulator.selfreplay.watch import ALPHA, WATCHED, PremiumWatch, SurpriseWatch
+
+CHEAP, MIDDLE, DEAR = 0, 1, 2
+MEMBERS = np.arange(3)
+UNIT = 10.0
+
+
+def replayed(hours: int, bad: tuple[float, float, float], objective: float = 0.99) -> ReplayedSums:
+    """Every hour 1000 units arrive; the settings cost 100, 130 and 300 and miss `bad` units."""
+    sums = ReplayedSums(3)
+    for _ in range(hours):
+        sums.add(np.array([100.0, 130.0, 300.0]), np.array(bad), 1000.0, 1.0, 1.0 - objective)
+    return sums
+
+
+def chosen(sums: ReplayedSums, budget: Budget) -> int:
+    return choose(sums, budget, MEMBERS, UNIT)[0]
+
+
+def test_the_cheapest_setting_that_keeps_the_promise_plays() -> None:
+    assert chosen(replayed(48, (100.0, 4.0, 0.0)), Budget(0.99)) == MIDDLE
+
+
+def test_a_cheap_setting_that_keeps_it_beats_a_dear_one() -> None:
+    assert chosen(replayed(48, (5.0, 4.0, 0.0)), Budget(0.99)) == CHEAP
+
+
+def test_a_stricter_promise_plays_more_cautiously() -> None:
+    sums = replayed(48, (100.0, 4.0, 0.0), 0.999)
+    assert chosen(sums, Budget(0.999)) == DEAR
+
+
+def test_an_overspent_budget_is_paid_back() -> None:
+    budget = Budget(0.99)
+    budget.spend(24_000.0, 2_000.0, 24.0)
+    assert budget.bad_fraction() < 0.01
+    fresh = Budget(0.99)
+    fresh.spend(24_000.0, 0.0, 24.0)
+    assert fresh.bad_fraction() > 0.01
+
+
+def test_a_strict_promise_plans_for_half_of_its_budget() -> None:
+    assert isclose(Budget(0.999).bad_fraction(), 0.001 * 0.1**0.3)
+    assert isclose(Budget(0.99).bad_fraction(), 0.01)
+
+
+def test_what_no_setting_could_serve_does_not_count() -> None:
+    hopeless = replayed(48, (500.0, 404.0, 400.0))
+    assert np.allclose(hopeless.bad.sum(axis=0)[DEAR], 0.0)
+    assert chosen(hopeless, Budget(0.99)) == MIDDLE
+
+
+def test_a_tenfold_day_counts_as_one_day() -> None:
+    sums = ReplayedSums(2)
+    for factor in (1.0, 10.0):
+        for _ in range(24):
+            sums.add(np.array([factor, 2.0 * factor]), np.zeros(2), 100.0 * factor, 1.0, 0.01)
+    share = sums.arrived.sum()
+    assert share < 80.0  # 48 hours, of which the older count less; a raw sum would be dominated by the second day
+
+
+def test_a_calibrated_forecast_raises_no_alarm_and_a_blind_one_soon_does() -> None:
+    rng = np.random.default_rng(4)
+    for watched in WATCHED:
+        watch = SurpriseWatch(watched)
+        calm = rng.random(2_000) > watched.level
+        assert not any(watch.see(float(above), 0.5) for above in calm)
+        blind = [watch.see(1.0, 0.0) for _ in range(12)]
+        assert any(blind)
+    assert ALPHA < 0.001
+
+
+def test_what_is_not_seen_is_no_sample() -> None:
+    watch = SurpriseWatch(WATCHED[0])
+    assert not watch.see(float("nan"), 0.0)
+    assert not watch.see(1.0, float("nan"))
+    assert watch.evidence == 1.0
+
+
+def test_a_plan_dearer_than_its_bounded_premium_is_demoted_unless_the_shadow_broke_the_promise() -> None:
+    kept, broken = PremiumWatch(0.99, 168.0), PremiumWatch(0.99, 168.0)
+    kept.see((110.0, 100.0), (0.0, 5.0), 1000.0, 1.0)
+    broken.see((110.0, 100.0), (0.0, 50.0), 1000.0, 1.0)
+    assert "10% more" in kept.verdict(0.05, 1.0)
+    assert broken.verdict(0.05, 1.0) == ""
+
+
+def test_a_plan_that_serves_worse_is_demoted() -> None:
+    watch = PremiumWatch(0.99, 168.0)
+    watch.see((90.0, 100.0), (40.0, 5.0), 1000.0, 1.0)
+    assert "worse" in watch.verdict(0.05, 1.0)
