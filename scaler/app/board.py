@@ -232,4 +232,4 @@ def _minute(when: datetime) -> datetime:
 
 
 def _number(value: float) -> float | None:
-    return float(value) if isfinite(value) else None
+    return float(f"{value:.6g}") if isfinite(value) else None

@@ -66,6 +66,14 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve hours: too short for a lead-time model, so that replays of it are quick."""
+    file = tmp_path_factory.mktemp("traces") / "short.csv"
+    write_trace(file, {"": generate("chat", seed=3, start=START, days=1).until(START + timedelta(hours=12))})
+    return file
+
+
+@pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("policies") / "chat.yaml"
     file.write_text(json.dumps(a_policy(capacity={"perReplica": 0.5}, startup={"expected": "150s"}).document()))
@@ -135,8 +143,8 @@ def test_changing_the_trace_after_an_origin_changes_nothing_issued_by_then(
     assert len(rows[0]) > 20
 
 
-def test_replay_writes_the_contracts_files_and_the_same_twice(trace: Path, policy: Path, tmp_path: Path) -> None:
-    arguments = ("replay", "--policy", policy, "--trace", trace, "--warmup", "42h", "--baseline", "hpa,static")
+def test_replay_writes_the_contracts_files_and_the_same_twice(short: Path, policy: Path, tmp_path: Path) -> None:
+    arguments = ("replay", "--policy", policy, "--trace", short, "--warmup", "6h", "--baseline", "hpa,static")
     for name in ("one", "two"):
         done = headstart(*arguments, "--out", tmp_path / name)
         assert done.returncode == 0, done.stderr
@@ -266,18 +274,29 @@ def test_the_schema_is_json_and_knows_the_kind(run: Run) -> None:
 
 
 def test_a_failed_policy_test_is_exit_code_one_with_expected_and_seen(
-    trace: Path, policy: Path, tmp_path: Path
+    short: Path, policy: Path, tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / "policy.yaml").write_text(policy.read_text())
-    (tmp_path / "one.yaml").write_text(POLICY_TEST.format(trace=trace, limit=10_000))
+    (tmp_path / "one.yaml").write_text(POLICY_TEST.format(trace=short, limit=10_000))
     junit = tmp_path / "out" / "junit.xml"
-    done = headstart("test", tmp_path, "--junit", junit)
+    done = run("test", tmp_path, "--junit", junit)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "<testsuite" in junit.read_text()
-    (tmp_path / "one.yaml").write_text(POLICY_TEST.format(trace=trace, limit=0.5))
-    done = headstart("test", tmp_path)
+    (tmp_path / "one.yaml").write_text(POLICY_TEST.format(trace=short, limit=0.5))
+    done = run("test", tmp_path)
     assert done.returncode == 1
     assert "gpuHours" in done.stdout
+
+
+def test_tune_says_what_would_have_changed_and_writes_nothing(
+    short: Path, policy: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("tune", "--policy", policy, "--trace", short, "--warmup", "11h", "--trials", "2")
+    assert done.returncode == 0, done.stderr
+    assert "as it is" in done.stdout
+    assert "best found" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 POLICY_TEST = """\
@@ -286,7 +305,7 @@ kind: PolicyTest
 metadata: {{name: chat-morning}}
 spec:
   policy: policy.yaml
-  traffic: {{trace: "{trace}", from: 2026-03-03, days: 0.25, warmup: 1d}}
+  traffic: {{trace: "{trace}", from: "2026-03-02T06:00:00Z", days: 0.125, warmup: 6h}}
   expect:
     - {{gpuHours: {{atMost: {limit}}}}}
 """
