@@ -6,7 +6,8 @@ import numpy as np
 from forecaster.series import FloatArray
 
 GOLDEN = 0.6180339887498949
-FINE_LEVELS = 256
+MOST_LEVELS, FEWEST_LEVELS, STATES = 256, 32, 5000
+"""Levels of the queue: fewer where replicas are many and one of them matters less."""
 LONG_LEVELS = 20
 RATIO = 1.3
 GIVEN_UP = 20.0
@@ -37,11 +38,12 @@ def cheapest_path(
     """
     n_steps, width = len(work), highest + 1
     fine_top = max(highest * wait_room, room)
-    fine = fine_top / FINE_LEVELS
-    n_levels = FINE_LEVELS + LONG_LEVELS
+    n_fine = min(MOST_LEVELS, max(FEWEST_LEVELS, STATES // width))
+    fine = fine_top / n_fine
+    n_levels = n_fine + LONG_LEVELS
     grid = np.empty(n_levels)
     for i in range(n_levels):
-        grid[i] = i * fine if i <= FINE_LEVELS else grid[i - 1] * RATIO
+        grid[i] = i * fine if i <= n_fine else grid[i - 1] * RATIO
     best = np.full((n_levels, width), np.inf)
     after = np.full((n_levels, width), np.inf)
     reached = np.zeros(n_levels, dtype=np.bool_)
@@ -86,13 +88,13 @@ def cheapest_path(
                 cost = low_value[n] + n * step_seconds
                 if t > 0 and work[t - 1] > 0.0 and grid[i] > n * wait_room + 1e-9:
                     # Without a premium on queues that never end, letting all be late would undercut any price.
-                    cost += price * work[t - 1] * (GIVEN_UP if i > FINE_LEVELS + 4 else 1.0)
+                    cost += price * work[t - 1] * (GIVEN_UP if i > n_fine + 4 else 1.0)
                 j = 0
                 if left > 1e-9:
                     if left <= fine_top:
                         j = int(np.ceil(left / fine - 1e-9))
                     else:
-                        j = FINE_LEVELS + int(np.log(left / fine_top) / np.log(RATIO) + dither)
+                        j = n_fine + int(np.log(left / fine_top) / np.log(RATIO) + dither)
                         j = min(j, n_levels - 1)
                 if cost < after[j, n]:
                     after[j, n] = cost
