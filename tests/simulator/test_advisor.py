@@ -1,0 +1,110 @@
+"""The advisor turn by turn: no look-ahead, the same numbers in batches, and honest when the forecast is broken."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from forecaster.series import DemandSeries, DemandUnit
+from scaler.cycle import prior_profile
+from scaler.domain.policy import ScalingPolicy
+from scaler.domain.setting import Source
+from scaler.ports import Advice, Reading
+from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor
+from scaler.simulator.selfreplay.spoil import Spoil
+from tests.builders import a_policy
+from tests.simulator.makers import MONDAY
+
+STEP = timedelta(seconds=15)
+WARM, N = 14 * 240, 15 * 240 + 60
+
+
+def demand(seed: int = 5) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    level = 3.0 + 2.0 * np.sin(2 * np.pi * np.arange(N) / 960)
+    level[(np.arange(N) % 700) < 40] *= 2.0
+    values = rng.poisson(level * 15) / 15.0
+    values[WARM + 100 : WARM + 110] = np.nan
+    return values
+
+
+def series(values: np.ndarray) -> DemandSeries:
+    return DemandSeries(unit=DemandUnit.REQUESTS, start=MONDAY, step=STEP, values=values)
+
+
+def policy(**changes: object) -> ScalingPolicy:
+    return a_policy({"capacity": {"perReplica": 0.5}, "startup": {"expected": "150s"}, **changes})
+
+
+def advised(advisor: SelfReplayAdvisor, values: np.ndarray, spec: ScalingPolicy, until: int = N) -> Sequence[Advice]:
+    """Refit at WARM and each hour after it, one advice per turn, as the cycle does."""
+    out = []
+    for k in range(WARM, until):
+        now = MONDAY + k * STEP
+        if (k - WARM) % 240 == 0:
+            advisor.refit(spec, series(values[:k]), prior_profile(spec), now)
+        reading = Reading(recent=series(values[:k]).since(now - timedelta(hours=2)), queue=0.0, reactive={})
+        out.append(advisor.advise(spec, reading, None, now))
+    return out
+
+
+@pytest.fixture(scope="module")
+def turn_by_turn() -> Sequence[Advice]:
+    return advised(SelfReplayAdvisor(), demand(), policy())
+
+
+def test_batches_made_ahead_give_the_same_advice(turn_by_turn: Sequence[Advice]) -> None:
+    spec = policy()
+    ahead = advised(SelfReplayAdvisor(foreseen={spec.endpoint: series(demand())}), demand(), spec)
+    assert ahead == turn_by_turn
+
+
+def test_what_happens_later_changes_no_advice(turn_by_turn: Sequence[Advice]) -> None:
+    spec, at = policy(), WARM + 130
+    changed = demand()
+    changed[at:] = 50.0
+    advisor = SelfReplayAdvisor(foreseen={spec.endpoint: series(changed)})
+    assert advised(advisor, changed, spec, at + 1) == turn_by_turn[: at + 1 - WARM]
+
+
+def test_the_choice_says_what_its_replay_showed(turn_by_turn: Sequence[Advice]) -> None:
+    choice = turn_by_turn[-1].choice
+    assert choice is not None and choice.replayed is not None
+    assert choice.replayed.replica_hours > 0
+    assert "would have cost" in choice.why()
+
+
+def test_demand_that_was_not_seen_for_a_minute_gives_no_signals(turn_by_turn: Sequence[Advice]) -> None:
+    assert turn_by_turn[102].signals is not None  # half of the last minute was seen
+    assert turn_by_turn[106].signals is None
+
+
+def test_without_any_history_the_cautious_reactive_setting_plays() -> None:
+    advisor, spec = SelfReplayAdvisor(), policy()
+    now = MONDAY + 8 * STEP
+    reading = Reading(recent=series(demand()[:8]), queue=0.0, reactive={})
+    advice = advisor.advise(spec, reading, None, now)
+    assert advice.signals is not None and advice.choice is not None
+    assert advice.choice.setting.source is Source.REACTIVE
+    assert advice.signals.demand_ahead == pytest.approx(1.6 * advice.signals.demand_now, rel=0.5)
+
+
+def test_the_shadow_uses_no_forecast() -> None:
+    advices = advised(SelfReplayAdvisor(reactive_only=True), demand(), policy(), WARM + 5)
+    assert all(advice.choice is not None and not advice.choice.setting.uses_forecast for advice in advices)
+
+
+def test_a_fixed_risk_plays_that_quantile() -> None:
+    advices = advised(SelfReplayAdvisor(), demand(), policy(forecast={"risk": 0.95}), WARM + 2)
+    setting = advices[-1].choice.setting if advices[-1].choice else None
+    assert setting is not None and (setting.source, setting.level) == (Source.LEAD_MODEL, 0.95)
+
+
+def test_a_forecast_gone_blind_is_barred_within_the_hour() -> None:
+    spec = policy(forecast={"risk": 0.95})
+    advices = advised(SelfReplayAdvisor(spoil=Spoil(kind="zero")), demand(), spec, WARM + 240)
+    assert advices[0].choice is not None and advices[0].choice.demoted == ""
+    last = advices[-1].choice
+    assert last is not None and "forecast's band" in last.demoted
+    assert not last.setting.uses_forecast
