@@ -18,7 +18,7 @@ SPEC = {
     "mode": "Enforce",
     "demand": {"preset": "http"},
     "capacity": {"perReplica": PER_REPLICA, "maxConcurrency": 8},
-    "startup": {"expected": "2m"},
+    "startup": {"expected": "2m", "learn": False},
     "replicas": {"min": 1, "max": 16},
     "forecast": {"history": "14d"},
 }

@@ -1,6 +1,6 @@
 """The port `ScaleTarget` on a Kubernetes cluster."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -17,7 +17,7 @@ from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import Mode, ScalingPolicy
 from scaler.domain.replicas import ReplicaState, StartupObservation
-from scaler.errors import ClusterUnavailable, Conflict, HeadstartError
+from scaler.errors import ClusterUnavailable, Conflict, HeadstartError, TargetNotFound
 
 TARGETS: Mapping[str, Callable[[KubernetesApi], Lever]] = {"Scale": ScaleSubresource}
 """`target.actuation` of a policy -> how its orders are carried out."""
@@ -97,34 +97,25 @@ class KubernetesTarget:
 
     def _digest(
         self,
-        policies: Iterable[ScalingPolicy],
-        targets: Iterable[TargetReading | HeadstartError],
+        policies: Sequence[ScalingPolicy],
+        targets: Sequence[TargetReading | HeadstartError],
         pods: Mapping[str, list[Json] | HeadstartError],
         now: datetime,
     ) -> Mapping[EndpointId, ReplicaState]:
         """What was read, by endpoint; what could not be read goes to `problems`."""
         problems, uids, startups, states = {}, {}, {}, {}
         for policy, target in zip(policies, targets, strict=True):
-            endpoint = policy.endpoint
-            if isinstance(target, HeadstartError):
-                problems[endpoint] = str(target)
+            own = target if isinstance(target, HeadstartError) else _pods_of(target, pods[policy.endpoint.namespace])
+            if isinstance(target, HeadstartError) or isinstance(own, HeadstartError):
+                problems[policy.endpoint] = str(own)
                 continue
-            uids[endpoint] = target.uid
-            listed = pods[endpoint.namespace]
-            if isinstance(listed, HeadstartError):
-                problems[endpoint] = str(listed)
-                continue
-            try:
-                own = [pod for pod in listed if matches(target.selector, pod["metadata"].get("labels", {}))]
-            except ValueError as error:
-                problems[endpoint] = str(error)
-                continue
-            states[endpoint] = replica_state(target, own, self._clock.to_service)
-            startups[endpoint] = self._watch.observe(own, now, self._clock.to_service)
-        read = [pod for listed in pods.values() if not isinstance(listed, HeadstartError) for pod in listed]
-        if len(read) and not problems:
-            self._watch.forget_all_but(pod["metadata"]["uid"] for pod in read)
-        self._problems, self._uids, self._startups = problems, self._uids | uids, startups
+            uids[policy.endpoint] = target.uid
+            states[policy.endpoint] = replica_state(target, own, self._clock.to_service)
+            startups[policy.endpoint] = self._watch.observe(own, now, self._clock.to_service)
+        if not any(isinstance(found, ClusterUnavailable) for found in (*targets, *pods.values())):
+            listed = [pod for found in pods.values() if not isinstance(found, HeadstartError) for pod in found]
+            self._watch.forget_all_but(pod["metadata"]["uid"] for pod in listed)
+        self._problems, self._uids, self._startups = problems, uids, startups
         return states
 
 
@@ -152,6 +143,16 @@ class _TurnOfReads:
     def raise_if_silent(self) -> None:
         if self._silent is not None and not self._any_read:
             raise self._silent
+
+
+def _pods_of(target: TargetReading, listed: list[Json] | HeadstartError) -> list[Json] | HeadstartError:
+    """Those of the listed pods that the target's selector picks."""
+    if isinstance(listed, HeadstartError):
+        return listed
+    try:
+        return [pod for pod in listed if matches(target.selector, pod["metadata"].get("labels", {}))]
+    except ValueError as error:
+        return TargetNotFound(str(error))
 
 
 def _is_read(found: TargetReading | HeadstartError) -> bool:

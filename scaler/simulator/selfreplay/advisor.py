@@ -21,8 +21,7 @@ from scaler.simulator.sparse import IdleReplay
 
 class SelfReplayAdvisor:
     """Implements ports.Advisor. Holds one replay per endpoint; all state follows from history, so a restart loses
-    nothing
-    that `refit` does not bring back.
+    nothing that `refit` does not bring back.
 
     `foreseen` (replay only) is demand beyond the present, on the control grid: with it the rows of a whole refit period
     are made at once. Row t reads bins before t only, so the numbers equal those made turn by turn (held by a test).
