@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecaster.calendar import IntArray
-from forecaster.calibration import AlarmRule, Published, TrackingRule, alarmed, on_lattice, spread, tracked_offsets
+from forecaster.calibration import (
+    AlarmRule,
+    Published,
+    TrackingRule,
+    alarmed_since,
+    on_lattice,
+    spread,
+    tracked_offsets,
+)
 from forecaster.errors import ShortHistory, StoreError
 from forecaster.methods.base import Arrays, FittedMethod
 from forecaster.methods.registry import METHODS
@@ -46,6 +54,8 @@ FIRST_HISTORY = timedelta(days=2)  # a member must have seen two days before its
 CHECKPOINTS = 3  # days of the past that are forecast when there is no ledger yet
 FEW_REQUESTS = 30.0
 ALARM_LASTS = timedelta(hours=24)
+ALARM_RAISED_AFTER = timedelta(minutes=90)  # three outcomes of the ledger
+CLEAR_CHANGE = 1.8
 ALARMED_MEMORY = 0.1  # of the half-life of weights, after an alarm
 MANY_LEADS = 40
 PATH_MINUTES = 15
@@ -264,12 +274,14 @@ class FittedAuto:
         leads = ledger.steps_ahead
         made, _ = _bins(panel, ledger)
         past = self._published(panel, ledger)
-        alarms = self._alarms(panel, past, origins)
+        since = self._alarms(panel, past, origins)
+        alarms = np.isfinite(since)
         weights = interpolate_leads(self._weights(panel, ledger, origins, alarms), leads, path)
         if np.array_equal(path, leads) and np.isin(origins, made).all():
             said = ledger.quantiles[:, np.searchsorted(made, origins)]
         else:
             said = self._said(panel, origins, path)
+        said = self._rescaled(panel, origins, path, said, since)
         mixed = vincentised(said, weights)
         offsets = interpolate_leads(self._offsets(panel, past, origins), leads, path)
         unit = _unit(panel, origins)
@@ -295,18 +307,60 @@ class FittedAuto:
             lattice=self.lattice,
         )
 
-    def _alarms(self, panel: Panel, past: Published, when: IntArray) -> NDArray[np.bool_]:
-        lasting = panel.steps(ALARM_LASTS)
-        return alarmed(past, POOL_LEVELS, AlarmRule(), when, lasting)
+    def _alarms(self, panel: Panel, past: Published, when: IntArray) -> FloatArray:
+        """When the alarms in force were raised, NaN without one, (n_series, n_when)."""
+        return alarmed_since(past, POOL_LEVELS, AlarmRule(), when, panel.steps(ALARM_LASTS))
+
+    def _rescaled(
+        self, panel: Panel, origins: IntArray, path: IntArray, said: FloatArray, since: FloatArray
+    ) -> FloatArray:
+        """What the members say where an alarm is on and the level has clearly moved: told as if the past before the
+        alarm had been at the new level, which turns a shifted season into a season again."""
+        before = panel.steps(ALARM_RAISED_AFTER)
+        for i in np.flatnonzero(np.isfinite(since).any(axis=0)):
+            factor = np.where(np.isfinite(since[:, i]), level_change(panel, int(origins[i])), 1.0)
+            if np.all(factor == 1.0):
+                continue
+            values = panel.values[:, : int(origins[i])].copy()
+            for s in np.flatnonzero(factor != 1.0):
+                values[s, : max(int(since[s, i]) - before, 0)] *= factor[s]
+            as_if = replace(panel, values=values)
+            told = self._said(as_if, origins[i : i + 1], path)[:, 0]
+            said = said.copy()
+            said[:, i] = np.where((factor != 1.0)[:, None, None, None], told, said[:, i])
+        return said
 
     def _offsets(self, panel: Panel, past: Published, origins: IntArray) -> FloatArray:
         """Offsets on the root scale in force at each origin, (n_series, n_origins, n_ledger_leads, n_levels)."""
         when = np.unique(np.concatenate([past.made, origins]))
         if len(past.made) == 0:
             return np.zeros((panel.n_series, len(origins), *past.quantiles.shape[2:]))
-        alarms = self._alarms(panel, past, when)
+        alarms = np.isfinite(self._alarms(panel, past, when))
         offsets = tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when, alarms)
         return offsets[:, np.searchsorted(when, origins)]
+
+
+def level_change(panel: Panel, origin: int) -> FloatArray:
+    """Demand of the last hour over the mean of the same hour on the three days before, (n_series,); 1 where that is
+    unknown or no clear change (between 1 / CLEAR_CHANGE and CLEAR_CHANGE)."""
+    hour = panel.steps(timedelta(hours=1))
+    recent = np.arange(max(origin - hour, 0), origin)
+    now = _mean(panel.values[:, recent])
+    earlier = [bins for bins in (panel.days_before(recent, lag) for lag in (1, 2, 3)) if bins[0] >= 0]
+    if not earlier:
+        return np.ones(panel.n_series)
+    usual = _mean(panel.values[:, np.concatenate(earlier)])
+    few = 3.0 / (panel.step_seconds * hour)
+    known = (usual > few) & (now > few)
+    ratio = np.where(known, now / np.where(known, usual, 1.0), 1.0)
+    clear = (ratio > CLEAR_CHANGE) | (ratio < 1.0 / CLEAR_CHANGE)
+    return np.where(clear, np.clip(ratio, 0.1, 10.0), 1.0)
+
+
+def _mean(values: FloatArray) -> FloatArray:
+    seen = np.isfinite(values)
+    n_seen = seen.sum(axis=1)
+    return np.where(n_seen > 0, np.where(seen, values, 0.0).sum(axis=1) / np.maximum(n_seen, 1), np.nan)
 
 
 def fleet_prior(fitted: Sequence[FittedAuto], step_seconds: float) -> tuple[float, ...]:

@@ -63,11 +63,13 @@ class AlarmRule:
     threshold: float = 100.0
 
 
-def alarmed(
+def alarmed_since(
     past: Published, levels: FloatArray, rule: AlarmRule, when: IntArray, lasting_bins: int
-) -> NDArray[np.bool_]:
-    """Whether demand has lately left its regime (a level shift, a new model version) at each bin of `when`,
-    (n_series, n_when)."""
+) -> FloatArray:
+    """The bin at which the alarm in force at each bin of `when` was raised, NaN without one, (n_series, n_when).
+
+    An alarm says that demand has left its regime (a level shift, a new model version).
+    """
     high = int(np.argmin(np.abs(levels - rule.upper_level)))
     low = int(np.argmin(np.abs(levels - rule.lower_level)))
     demand = on_lattice(np.maximum(past.quantiles[:, :, 0], 0.0) ** 2 * past.unit[:, :, 0], past.lattice)
@@ -77,7 +79,7 @@ def alarmed(
     seen = np.isfinite(actual) & np.isfinite(demand[..., high])
     stakes = np.ones((2, len(actual)))
     since = np.full(len(actual), -np.inf)
-    out = np.zeros((len(actual), len(when)), dtype=bool)
+    out = np.full((len(actual), len(when)), np.nan)
     n_known, n_past = 0, len(past.made)
     for i, now in enumerate(when):
         while n_known < n_past and past.ended[n_known, 0] <= now:
@@ -88,7 +90,7 @@ def alarmed(
             lost = (stakes > rule.threshold).any(axis=0)
             since = np.where(lost, past.ended[j, 0], since)
             stakes = np.where(lost, 1.0, stakes)
-        out[:, i] = now - since <= lasting_bins
+        out[:, i] = np.where(now - since <= lasting_bins, since, np.nan)
     return out
 
 
