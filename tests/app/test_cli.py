@@ -5,13 +5,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import structlog
 
 from scaler.adapters.traces import write_trace
 from scaler.app.demo.traffic import generate
@@ -40,7 +41,7 @@ Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """The same without a process of its own: imports are paid for once."""
 
     def run_here(*arguments: object) -> Done:
@@ -55,7 +56,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         text = capsys.readouterr()
         return Done(code, text.out, text.err)
 
-    return run_here
+    yield run_here
+    structlog.reset_defaults()  # the commands log to this test's stderr, which is gone afterwards
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    structlog.configure(processors=[structlog.processors.JSONRenderer()])
+    structlog.reset_defaults()  # a command that ran here before logs to its own captured stderr
     made = World(tmp_path)
     yield made
     made.server.stop()
