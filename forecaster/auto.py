@@ -39,7 +39,7 @@ POOL = (
     "moving_mean",
     "seasonal_naive_day",
     "seasonal_naive_week",
-    "climate",
+    "climate_bent",
     "climate_scaled",
     "analogues_level",
     "analogues_change",

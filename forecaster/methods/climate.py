@@ -27,10 +27,15 @@ CELLS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Climate:
-    """The method; `growth_trust` in 0..1 says how far earlier days are rescaled to the present daily level."""
+    """The method; `growth_trust` in 0..1 says how far earlier days are rescaled to the present daily level.
+
+    With `bend_seconds`, the sample is also multiplied by (the last hour / the same hour on the last days), clipped to a
+    factor of three either way, to the power of exp(-lead / bend_seconds): what is unusual now fades.
+    """
 
     name: str
     growth_trust: float
+    bend_seconds: float = 0.0
 
     def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
         return self
@@ -72,7 +77,11 @@ class Climate:
             weight = FADING_PER_DAY**lag * self._likeness(panel, targets, same_place, lag)
             values.append(seen * growth[..., None, None])
             weights.append(np.where(np.isnan(seen), 0.0, weight[..., None]))
-        return np.concatenate(values, axis=-1), np.concatenate(weights, axis=-1)
+        sample = np.concatenate(values, axis=-1)
+        if self.bend_seconds:
+            fading = np.exp(-steps_ahead * panel.step_seconds / self.bend_seconds)
+            sample *= (_unusual(panel, origins, level)[..., None] ** fading)[..., None]
+        return sample, np.concatenate(weights, axis=-1)
 
     def _likeness(self, panel: Panel, targets: IntArray, source: IntArray, lag: int) -> FloatArray:
         if lag % 7 == 0:
@@ -81,6 +90,21 @@ class Climate:
         last = len(free) - 1
         alike = free[np.clip(targets, 0, last)] == free[np.clip(source, 0, last)]
         return np.where(alike, 1.0, OTHER_DAY_TYPE)
+
+
+def _unusual(panel: Panel, origins: IntArray, level: FloatArray) -> FloatArray:
+    """The last hour over the same hour on the last days, steadied by a tenth of the daily level, (n_series, n_origins)."""
+    hour = panel.steps(timedelta(hours=1))
+    total, n_known = np.zeros((panel.n_series, len(origins))), np.zeros((panel.n_series, len(origins)))
+    for lag in (1, 2, 3, 7):
+        then = panel.days_before(origins, lag)
+        mean = np.where(then >= hour, trailing_mean(panel, np.maximum(then, 1), hour), np.nan)
+        total += np.nan_to_num(mean)
+        n_known += np.isfinite(mean)
+    steady = 0.1 * np.nan_to_num(level) + 3.0 / (panel.step_seconds * hour)
+    now = trailing_mean(panel, origins, hour)
+    ratio = (now + steady) / (total / np.maximum(n_known, 1) + steady)
+    return np.where((n_known > 0) & np.isfinite(now), np.clip(ratio, 1 / 3, 3.0), 1.0)
 
 
 def weighted_quantiles(sample: FloatArray, weight: FloatArray, levels: FloatArray) -> FloatArray:

@@ -21,6 +21,7 @@ _ALL: tuple[Method, ...] = (
     ResidualMethod("profile", level_times_shape, ErrorWindow(span=timedelta(days=14), relative=True)),
     Climate("climate", 0.0),
     Climate("climate_scaled", 0.5),
+    Climate("climate_bent", 0.0, bend_seconds=12 * 3600.0),
     Analogues("analogues_level", Base.ZERO),
     Analogues("analogues_change", Base.LAST),
     Analogues("analogues_profile", Base.PROFILE),
