@@ -167,7 +167,12 @@ def _cost_chart(result: ReplayResult, figures: Mapping[str, Any]) -> go.Figure:
             hovertemplate=f"{name}<br>%{{y:.1f}} replica h<br>{row['slo_attainment']:.3%} in time<extra></extra>",
         )  # fmt: skip
     late = 1 - _objective(result)
-    figure.add_vline(x=late, line={"color": MUTED, "dash": "dot"}, annotation_text="the promise")
+    # A vertical line's label would be misplaced on a logarithmic axis: a trace carries its own.
+    top = max(figures[name]["replica_hours"] for name in strategies)
+    figure.add_scatter(
+        x=[late, late], y=[0.0, top], mode="lines+text", text=["", "the promise"], textposition="middle right",
+        line={"color": MUTED, "dash": "dot"}, hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
     for key, text in (("feasible_replica_hours", "clairvoyant"), ("lower_bound_replica_hours", "lower bound")):
         if figures["clairvoyant"][key]:
             figure.add_hline(y=figures["clairvoyant"][key], line={"color": READY, "dash": "dash"}, annotation_text=text)
