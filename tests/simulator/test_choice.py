@@ -47,7 +47,7 @@ def test_an_overspent_budget_is_paid_back() -> None:
 
 
 def test_a_strict_promise_plans_for_half_of_its_budget() -> None:
-    assert isclose(Budget(0.999).bad_fraction(), 0.001 * 0.1**0.3)
+    assert isclose(Budget(0.999).bad_fraction(), 0.001 * 0.1**0.4)
     assert isclose(Budget(0.99).bad_fraction(), 0.01)
 
 

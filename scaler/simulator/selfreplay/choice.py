@@ -24,12 +24,12 @@ LOWEST_BUDGET, HIGHEST_BUDGET = 0.2, 3.0
 """Of the promised budget: overspending is paid back and underspending used up within a day, within these bounds."""
 SMOOTH = 0.8
 """Of the logarithm of the price from one hour to the next: the budget is a slow promise."""
-MOST_REGRET = 0.5
-"""In days' error budgets."""
-USUAL_BUDGET, CAUTION = 0.01, 0.3
-"""Below a budget of 1 % only (budget / 1 %) ** 0.3 of it is planned for, half of it at 0.1 %: the same days of
-history hold
-ten times fewer misses there, and what was never seen costs the most."""
+MOST_REGRET = 0.015
+"""One hour's misses count for at most this times the root of the budget, in days' work: 3.6 % of an hour's work at 0.99,
+1.1 % at 0.999. A single event is not insured against for days; the rarer misses may be, the more each one says."""
+USUAL_BUDGET, CAUTION = 0.01, 0.4
+"""Below a budget of 1 % only (budget / 1 %) ** 0.4 of it is planned for, 40 % of it at 0.1 %: the same days of
+history hold ten times fewer misses there, and what was never seen costs the most."""
 PRICES = np.exp(np.linspace(np.log(1e-4), np.log(1e5), 91))
 """Replica-steps per unit of work, relative to what one replica-step can serve."""
 
@@ -76,15 +76,15 @@ class ReplayedSums:
 
         Misses count as regret against the best setting of the block: what none could serve says nothing about the
         choice,
-        and would make it give up on the rest. One block counts for no more than MOST_REGRET days' budget, or a single
-        event would be insured against for days. A day counts as a day whatever its load.
+        and would make it give up on the rest. One block counts for no more than MOST_REGRET says. A day counts as a day
+        whatever its load.
         """
         context, keep = self.context, float(np.exp(-hours / FORGET_HOURS))
         self._day.append((arrived, hours))
         while sum(h for _, h in self._day) - self._day[0][1] >= 24.0 - 1e-9:
             self._day.pop(0)
         level = max(self.day_load(), 1e-12)
-        regret = np.minimum(bad - bad.min(), MOST_REGRET * promised * level * 24.0)
+        regret = np.minimum(bad - bad.min(), MOST_REGRET * np.sqrt(promised) * level * 24.0)
         for sums in (self.cost, self.bad, self.arrived, self.raw_cost, self.raw_bad):
             sums *= keep
         self.cost[context] += cost / level

@@ -29,7 +29,9 @@ sixth of the samples are above: a forecast that went blind raises the alarm afte
 ALPHA = 5e-4
 """Of each of the two. Samples are some minutes apart: less than one false alarm in three days by the bound, fewer
 seen."""
-BARRED_HOURS = 6.0
+BARRED_HOURS = 48.0
+"""Two days without an alarm before forecasts are trusted again: a sound forecast hardly ever raises one, a broken one does
+each hour."""
 DOMINATED = 0.02
 """Dearer by this and serving worse as well: no trade-off, so no doubt."""
 LONG_HOURS, LONG_BUDGETS = 168.0, 1.0
