@@ -1,14 +1,16 @@
 """The replay of many settings at once, compiled.
 
 The ordering rule is not written here: `scaler.core.rule`'s own functions are compiled as they stand. What is written
-here
-is the order in which one turn of `scaler.core.decide` and its guardrails calls them, and one step of the simulated
-lane; a
-test holds that orders equal those of the whole cycle in the simulated world. Not replayed: thresholds on signals that
-history does not hold, and triggers.
+here is the order in which one turn of `scaler.core.decide` and its guardrails calls them, and one step of the simulated
+lane; a test holds that orders equal those of the whole cycle in the simulated world. Not replayed: thresholds on
+signals that history does not hold, and triggers.
 """
 
+import inspect
+import sys
+from collections.abc import Callable
 from typing import NamedTuple
+from zlib import crc32
 
 import numba
 import numpy as np
@@ -29,8 +31,7 @@ class Signals(NamedTuple):
     """What the rule reads at each step; row 0 is the first step of the block. Demand in units per second (or a level).
 
     arrivals (n,) work arriving in the step; now (n,), NaN: not known, so the turn holds; ahead (n_columns, n) demand
-    one
-    start-up time ahead; floors (n_guards, n) dip guards; peaks (n_peaks, n) the highest minute soon; keep, pre_warm
+    one start-up time ahead; floors (n_guards, n) dip guards; peaks (n_peaks, n) the highest minute soon; keep, pre_warm
     (n,)
     idle advice; lowest, highest (n,) bounds.
     """
@@ -82,8 +83,7 @@ class State(NamedTuple):
     """Where each run stands, changed in place. `starting[run, age]` replicas were ordered `age` steps ago.
 
     `history` (n_runs, look_back, 2): recommended and change of earlier turns, newest first. `waiting` (n_runs, m, 3):
-    queue
-    at the end, work, and room since, of the last steps whose wait is not yet known, newest first.
+    queue at the end, work, and room since, of the last steps whose wait is not yet known, newest first.
     """
 
     ready: IntArray
@@ -123,7 +123,27 @@ for _function in (
     register_jitable(_function)  # compiled where the kernels below call them; plain Python everywhere else
 
 
-@numba.njit(cache=True, error_model="numpy")
+def _bound(digest: int) -> Callable[..., int]:
+    """The compiled loop. Its cache key does not know the sources of the functions that it calls: a closed-over digest
+    of them makes sure that no stale code runs."""
+
+    def bound(
+        signals: Signals,
+        columns: Columns,
+        plays: IntArray,
+        rules: Rules,
+        state: State,
+        cost: FloatArray,
+        bad: FloatArray,
+        orders: IntArray,
+    ) -> int:
+        _replay(signals, columns, plays, rules, state, cost, bad, orders)
+        return digest
+
+    compiled: Callable[..., int] = numba.njit(cache=True, error_model="numpy")(bound)
+    return compiled
+
+
 def replay(
     signals: Signals,
     columns: Columns,
@@ -140,6 +160,20 @@ def replay(
     that waited longer than `wait_steps` (known `wait_steps` later, so some of it belongs to the steps before). `orders`
     (n_runs, n) gets the orders, unless it has no columns.
     """
+    _compiled(signals, columns, plays, rules, state, cost, bad, orders)
+
+
+@register_jitable
+def _replay(
+    signals: Signals,
+    columns: Columns,
+    plays: IntArray,
+    rules: Rules,
+    state: State,
+    cost: FloatArray,
+    bad: FloatArray,
+    orders: IntArray,
+) -> None:
     n = len(signals.now)
     age_of_ready = state.starting.shape[1] - 1
     share_of_step = np.ceil(rules.startup_steps) - rules.startup_steps
@@ -311,3 +345,6 @@ def medians_of_minutes(minutes: FloatArray, first: int, last: int, stride: int, 
                 n += 1
         out[row - first] = np.median(sample[:n]) if 2 * n >= count else np.nan
     return out
+
+
+_compiled = _bound(crc32("".join(inspect.getsource(part) for part in (rule, sys.modules[__name__])).encode()))

@@ -1,10 +1,9 @@
 """Which setting plays next: the cheapest that keeps the error budget, by what replaying the past has shown.
 
 Costs and misses of every setting are summed with exponential forgetting, apart for three load contexts (what a quiet
-hour
-teaches says little about a ramp). A price of one bad unit of work turns both into one number; the smallest price at
-which
-the cheapest settings keep the budget is taken. Source of the rule: docs/methods.md, "Choose by replaying yourself".
+hour teaches says little about a ramp). A price of one bad unit of work turns both into one number; the smallest price
+at which the cheapest settings keep the budget is taken. Source of the rule: docs/methods.md, "Choose by replaying
+yourself".
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +24,8 @@ LOWEST_BUDGET, HIGHEST_BUDGET = 0.2, 3.0
 SMOOTH = 0.8
 """Of the logarithm of the price from one hour to the next: the budget is a slow promise."""
 MOST_REGRET = 0.015
-"""One hour's misses count for at most this times the root of the budget, in days' work: 3.6 % of an hour's work at 0.99,
+"""One hour's misses count for at most this times the root of the budget, in days' work: 3.6 % of an hour's work at
+0.99,
 1.1 % at 0.999. A single event is not insured against for days; the rarer misses may be, the more each one says."""
 USUAL_BUDGET, CAUTION = 0.01, 0.4
 """Below a budget of 1 % only (budget / 1 %) ** 0.4 of it is planned for, 40 % of it at 0.1 %: the same days of
@@ -39,8 +39,7 @@ class ReplayedSums:
     """Decayed sums per context and setting, in replica-steps and units of work. Mutable: `add` one block at a time.
 
     `cost`, `bad`, `arrived` are what is chosen by: each block in units of the last day's load, misses as clipped
-    regret.
-    `raw_*` are the plain sums, for people.
+    regret. `raw_*` are the plain sums, for people.
     """
 
     n_settings: int
@@ -75,9 +74,8 @@ class ReplayedSums:
         """One block: what each setting cost and missed, (n_settings,); `promised` is the share that may be bad.
 
         Misses count as regret against the best setting of the block: what none could serve says nothing about the
-        choice,
-        and would make it give up on the rest. One block counts for no more than MOST_REGRET says. A day counts as a day
-        whatever its load.
+        choice, and would make it give up on the rest. One block counts for no more than MOST_REGRET says. A day
+        counts as a day whatever its load.
         """
         context, keep = self.context, float(np.exp(-hours / FORGET_HOURS))
         self._day.append((arrived, hours))
@@ -127,8 +125,7 @@ class Budget:
 
 def choose(sums: ReplayedSums, budget: Budget, members: NDArray[np.int64], unit_work: float) -> tuple[int, int]:
     """(setting that plays, runner-up) among `members`; moves the budget's price. `unit_work` scales the prices: what
-    one
-    replica serves in one step."""
+    one replica serves in one step."""
     shared_cost, shared_bad = sums.cost.sum(axis=0), sums.bad.sum(axis=0)
     cost = (sums.cost + SHARED_WEIGHT * shared_cost)[:, members]
     bad = (sums.bad + SHARED_WEIGHT * shared_bad)[:, members] / unit_work

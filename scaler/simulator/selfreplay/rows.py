@@ -18,8 +18,7 @@ from scaler.simulator.selfreplay.spoil import Spoil
 FIRST_FIT = timedelta(hours=12)
 GROWTH_TO_REFIT, LATEST_REFIT = 1.5, timedelta(days=3)
 """The lead-time model is fitted anew when history has grown by half, and every third day at the latest: it changes
-slowly,
-and its fit is the most expensive part of a replay."""
+slowly, and its fit is the most expensive part of a replay."""
 RESIDUALS_EVERY = timedelta(hours=6)
 
 
@@ -76,6 +75,7 @@ class RowMaker:
     def make_ahead(self, foreseen: DemandSeries, least: int, most: int) -> None:
         """Make the rows up to `most` from demand that is known beforehand (replay only), as far as it reaches; at least
         those up to `least`. The tape stays what it is."""
+        most = max(most, least)  # a refit that failed leaves the present beyond its own period
         offset = round((foreseen.start - self.start) / self.step)
         origin = max(0, offset, self.made - self.tape.steps(HISTORY_DAYS * DAY_SECONDS))
         values = foreseen.values[origin - offset : max(most - offset, 0)]

@@ -1,8 +1,7 @@
 """Demand as every setting of the family sees it, for many steps at once.
 
 Row t is what a turn at the start of step t knows: bins before t, and models fitted before t. Rows are made once, with
-the
-models of their time, and never again: the replayed past holds no hindsight.
+the models of their time, and never again: the replayed past holds no hindsight.
 """
 
 from dataclasses import dataclass

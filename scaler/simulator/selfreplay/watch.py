@@ -3,9 +3,8 @@
 surprise   e-processes on how often demand one lead ahead left the forecast's quantiles. If the true rate is at most
            `tolerated`, the product of (1 + bet x (1{above} - tolerated)) is a non-negative supermartingale, so it ever
            exceeds 1 / alpha with probability at most alpha (Ville's inequality), whenever one looks. It never falls
-           below
-           1 here (e-detector: Shin, Ramdas, Rinaldo 2023), so that a long good past does not postpone the alarm: false
-           alarms are then at least 1 / alpha samples apart on average.
+           below 1 here (e-detector: Shin, Ramdas, Rinaldo 2023), so that a long good past does not postpone the
+           alarm: false alarms are then at least 1 / alpha samples apart on average.
 premium    the plan's replayed cost and misses against those of the shadow reactive policy.
 """
 
@@ -24,14 +23,13 @@ class Watched(NamedTuple):
 
 WATCHED = (Watched(0.95, 0.15, 3.0), Watched(0.998, 0.02, 15.0))
 """Live coverage lies between .88 and .97, and above .993, on recorded endpoints. The bets grow fastest when a half
-and a
-sixth of the samples are above: a forecast that went blind raises the alarm after three samples."""
+and a sixth of the samples are above: a forecast that went blind raises the alarm after three samples."""
 ALPHA = 5e-4
 """Of each of the two. Samples are some minutes apart: less than one false alarm in three days by the bound, fewer
 seen."""
 BARRED_HOURS = 48.0
-"""Two days without an alarm before forecasts are trusted again: a sound forecast hardly ever raises one, a broken one does
-each hour."""
+"""Two days without an alarm before forecasts are trusted again: a sound forecast hardly ever raises one, a broken one
+every hour."""
 DOMINATED = 0.02
 """Dearer by this and serving worse as well: no trade-off, so no doubt."""
 LONG_HOURS, LONG_BUDGETS = 168.0, 1.0
@@ -82,8 +80,7 @@ class PremiumWatch:
 
     def verdict(self, max_premium: float, budgets: float) -> str:
         """Why forecast settings are barred; "" while the plan cost at most `max_premium` more than its shadow, and
-        missed
-        at most `budgets` error budgets more than it.
+        missed at most `budgets` error budgets more than it.
 
         A shadow that broke the promise is no yardstick for cost: the plan pays for keeping it.
         """
