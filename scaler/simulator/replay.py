@@ -439,13 +439,14 @@ def _cycled(
         outages=request.faults.outages_from(start),
     )
     unit = policy.spec.demand.unit
-    foreseen = {endpoint: DemandSeries(unit=unit, start=grid.start, step=grid.step, values=span.demand.values())}
+    source = SimulatedSource(world, {endpoint: unit})
+    foreseen = {endpoint: source.everything(endpoint)}
     target = SimulatedTarget(world)
     law = prior_startup(policy)
     cycle = Cycle(
         clock=clock,
         policies=FixedPolicies(policies=(policy,)),
-        source=SimulatedSource(world, {endpoint: unit}),
+        source=source,
         target=target,
         advisor=make_advisor(foreseen, request.faults, strategy == REACTIVE),
         log=MemoryLog(look_back=look_back(policy)),

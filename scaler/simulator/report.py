@@ -173,12 +173,17 @@ def _cost_chart(result: ReplayResult, figures: Mapping[str, Any]) -> go.Figure:
         x=[late, late], y=[0.0, top], mode="lines+text", text=["", "the promise"], textposition="middle right",
         line={"color": MUTED, "dash": "dot"}, hoverinfo="skip", showlegend=False,
     )  # fmt: skip
-    for key, text in (("feasible_replica_hours", "clairvoyant"), ("lower_bound_replica_hours", "lower bound")):
-        if figures["clairvoyant"][key]:
-            figure.add_hline(y=figures["clairvoyant"][key], line={"color": READY, "dash": "dash"}, annotation_text=text)
-    figure.update_xaxes(
-        type="log", autorange="reversed", title="share of demand that waited too long", tickformat=".2%"
-    )
+    for key, text, where in (
+        ("feasible_replica_hours", "clairvoyant", "top right"),
+        ("lower_bound_replica_hours", "lower bound", "bottom right"),
+    ):
+        hours = figures["clairvoyant"][key]
+        if hours:
+            line = {"color": READY, "dash": "dash"}
+            figure.add_hline(y=hours, line=line, annotation_text=text, annotation_position=where)
+    lates = [value for trace in figure.data for value in trace.x]
+    ends = [float(np.log10(min(1.0, 1.5 * max(lates)))), float(np.log10(0.6 * min(lates)))]
+    figure.update_xaxes(type="log", range=ends, title="share of demand that waited too long", tickformat=".2%")
     figure.update_yaxes(title="replica hours", rangemode="tozero")
     return _styled(figure, 460)
 
@@ -246,9 +251,14 @@ def _demand_chart(found: EndpointResult, own: Outcome) -> go.Figure:
             x=times, y=_thin(best.ready, np.nanmin), name="clairvoyant", visible="legendonly",
             line={"color": MUTED, "width": 1, "dash": "dot", "shape": "hv"},
         )  # fmt: skip
-    figure.update_yaxes(title=f"replicas (demand over {capacity:g} {spec.demand.unit.value} each)", rangemode="tozero")
+    figure.update_yaxes(title=f"replicas, at {capacity:.3g} {_unit(found)} each", rangemode="tozero")
     figure.update_xaxes(rangeslider={"visible": True, "thickness": 0.06})
     return _styled(figure, 460)
+
+
+def _unit(found: EndpointResult) -> str:
+    unit = found.policy.spec.demand.unit
+    return f"{unit.value}/s" if unit.is_rate else "in flight"
 
 
 def _wait_chart(found: EndpointResult) -> go.Figure:

@@ -91,6 +91,10 @@ class SimulatedSource:
         values.setflags(write=False)
         return values
 
+    def everything(self, endpoint: EndpointId) -> DemandSeries:
+        """All demand that is ever shown, the future included: for what is prepared in batches."""
+        return self._series(endpoint, 0, self._world.grid.n_steps)
+
     def history(
         self, policies: Sequence[ScalingPolicy], start: datetime, end: datetime, step: timedelta
     ) -> Mapping[EndpointId, DemandSeries]:

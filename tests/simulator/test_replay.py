@@ -204,3 +204,16 @@ def test_several_processes_give_what_one_gives():
         baselines=("hpa",),
     )
     assert summary(run_replay(request, present_advisor, processes=2)) == summary(run_replay(request, present_advisor))
+
+
+def test_what_an_outage_hid_stays_hidden_from_what_is_prepared_in_batches():
+    seen = []
+
+    def make(foreseen, faults, reactive_only):
+        seen.append(foreseen[CHAT])
+        return PresentAdvisor()
+
+    run_replay(a_request(faults=parse_faults(["metrics-outage:1h/10m"]), with_clairvoyant=False), make)
+    first = (120 + 60) * 4
+    assert np.isnan(seen[0].values[first : first + 40]).all()
+    assert not np.isnan(np.delete(seen[0].values, slice(first, first + 40))).any()
