@@ -93,7 +93,7 @@ class Climate:
 
 
 def _unusual(panel: Panel, origins: IntArray, level: FloatArray) -> FloatArray:
-    """The last hour over the same hour on the last days, steadied by a tenth of the daily level, (n_series, n_origins)."""
+    """The last hour over the same hour on the last days, steadied by the daily level, (n_series, n_origins)."""
     hour = panel.steps(timedelta(hours=1))
     total, n_known = np.zeros((panel.n_series, len(origins))), np.zeros((panel.n_series, len(origins)))
     for lag in (1, 2, 3, 7):

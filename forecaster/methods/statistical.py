@@ -138,8 +138,9 @@ def hourly_paths(
     `n_processes` shares the endpoints among processes of this machine; `engine` "ray" or "dask" among a cluster's
     workers through fugue (extras `ray`, `dask`; the cluster is the one that ray or dask finds). Unseen series give NaN.
     """
-    seen = np.isfinite(hours).all(axis=1)
-    out = {name: np.full((len(hours), n_ahead), np.nan) for name in names}
+    out = {name: np.repeat(hours[:, -1:], n_ahead, axis=1) for name in names}
+    # A constant goes on; the models would divide by its spread of zero.
+    seen = np.isfinite(hours).all(axis=1) & (hours.max(axis=1) > hours.min(axis=1))
     if not seen.any():
         return out
     table = _long_table(hours[seen])

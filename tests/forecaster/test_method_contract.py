@@ -13,7 +13,7 @@ from forecaster.methods.registry import METHODS
 from tests.forecaster.samples import a_panel, daily_counts
 
 STEP = timedelta(minutes=30)  # coarse, so that learnt methods train in a blink
-N_DAYS = 3.2
+N_DAYS = 5.3
 LEVELS = np.array([0.1, 0.5, 0.8, 0.9, 0.95, 0.99])
 AHEAD = np.array([1, 3, 12])  # two buckets of leads
 SAMPLE = daily_counts(N_DAYS, STEP)
@@ -85,9 +85,9 @@ def test_changing_the_future_never_changes_the_forecast(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_origins_are_forecast_alike_alone_and_together(name):
     panel = a_panel(SAMPLE, STEP)
-    fitted = METHODS[name].fit(panel.until(120), AHEAD)
-    together = fitted.quantiles(panel, np.array([130, 150]), AHEAD, LEVELS)
-    alone = fitted.quantiles(panel.until(150), np.array([150]), AHEAD, LEVELS)
+    fitted = METHODS[name].fit(panel.until(200), AHEAD)
+    together = fitted.quantiles(panel, np.array([210, 230]), AHEAD, LEVELS)
+    alone = fitted.quantiles(panel.until(230), np.array([230]), AHEAD, LEVELS)
     np.testing.assert_allclose(together[:, 1], alone[:, 0], rtol=1e-9, atol=1e-12)
 
 
