@@ -98,7 +98,10 @@ def _cards(result: ReplayResult, figures: Mapping[str, Any]) -> str:
         name, hours = min(rivals.items(), key=lambda item: item[1])
         saved = 1 - own["replica_hours"] / hours
         more = "less" if saved >= 0 else "more"
-        cards.append((f"{abs(saved):.0%} {more}", f"than {escape(name)}, the cheapest other that kept the promise"))
+        if own["slo_attainment"] >= _objective(result):
+            cards.append((f"{abs(saved):.0%} {more}", f"than {escape(name)}, the cheapest other that kept the promise"))
+        else:
+            cards.append((f"{hours:,.1f}", f"replica hours of {escape(name)}, the cheapest that kept the promise"))
     cells = "".join(f'<div class="card"><b>{value}</b><span>{text}</span></div>' for value, text in cards)
     return f'<div class="cards">{cells}</div>'
 
@@ -183,7 +186,7 @@ def _cost_chart(result: ReplayResult, figures: Mapping[str, Any]) -> go.Figure:
             figure.add_hline(y=hours, line=line, annotation_text=text, annotation_position=where)
     lates = [value for trace in figure.data for value in trace.x]
     ends = [float(np.log10(min(1.0, 1.5 * max(lates)))), float(np.log10(0.6 * min(lates)))]
-    figure.update_xaxes(type="log", range=ends, title="share of demand that waited too long", tickformat=".2%")
+    figure.update_xaxes(type="log", range=ends, title="share of demand that waited too long", tickformat="~%")
     figure.update_yaxes(title="replica hours", rangemode="tozero")
     return _styled(figure, 460)
 
