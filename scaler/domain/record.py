@@ -34,7 +34,7 @@ class DecisionRecord:
         )
 
     def as_row(self) -> dict[str, Any]:
-        """The record as plain JSON values: times ISO 8601, NaN and infinity null. The policy stands in by its digest."""
+        """The record as plain JSON values: times ISO 8601, NaN and infinity null. The policy is left out."""
         snap, decision = self.snapshot, self.decision
         return {
             "schema_version": self.schema_version,

@@ -50,7 +50,7 @@ class IdleAdvice:
 
 @dataclass(frozen=True, kw_only=True)
 class PastTurn:
-    """What one earlier turn recommended (before stabilisation), had before it, and ordered, and the mode it acted in."""
+    """What one earlier turn recommended (before stabilisation), had before it, ordered, and the mode it acted in."""
 
     decided_at: datetime
     recommended: int
