@@ -16,7 +16,7 @@ from forecaster import arrivals
 from scaler.core import idle, rule
 from scaler.core.idle import turn
 from scaler.simulator import compiled, sparse
-from scaler.simulator.compiled import Signals, replay
+from scaler.simulator.compiled import Signals, _replay
 
 
 def _compiled() -> Callable[..., Any]:
@@ -50,12 +50,12 @@ def _compiled() -> Callable[..., Any]:
                 signals.lowest[t : t + 1],
                 signals.highest[t : t + 1],
             )
-            replay(row, columns, plays, rules, state, cost, bad, one)
+            _replay(row, columns, plays, rules, state, cost, bad, one)
             orders[t] = one[0, 0]
             came = requests[t]
         return digest
 
-    made: Callable[..., Any] = njit(cache=True)(play)
+    made: Callable[..., Any] = njit(cache=True, error_model="numpy")(play)
     return made
 
 
