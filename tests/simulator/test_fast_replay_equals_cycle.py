@@ -131,9 +131,7 @@ def orders_of_cycle(policy: ScalingPolicy, signals: Signals, setting: Setting) -
     clock = SimulatedClock(time=MONDAY)
     grid = StepGrid(start=MONDAY, step=STEP, n_steps=N)
     demand = StepDemand(grid=grid, work=signals.arrivals, seen=np.ones(N, dtype=bool))
-    world = World(
-        clock=clock, grid=grid, first=0, demand={policy.endpoint: demand}, lanes={policy.endpoint: lane}
-    )
+    world = World(clock=clock, grid=grid, first=0, demand={policy.endpoint: demand}, lanes={policy.endpoint: lane})
     cycle = Cycle(
         clock=clock,
         policies=FixedPolicies(policies=(policy,)),
