@@ -68,7 +68,9 @@ class DemandTape:
 
     def mean(self, end: IntArray, width: int) -> FloatArray:
         """Mean of the seen bins among the `width` before each `end`; NaN where none was seen or none exists."""
-        last, first = np.clip(end, 0, self._n), np.clip(end - width, 0, self._n)
+        # np.minimum and np.maximum: np.clip takes most of a row's time.
+        last = np.minimum(np.maximum(end, 0), self._n)
+        first = np.minimum(np.maximum(end - width, 0), self._n)
         n_seen = self._seen[last] - self._seen[first]
         total = self._total[last] - self._total[first]
         return np.where(n_seen > 0, total / (np.maximum(n_seen, 1) * RESOLUTION), np.nan)

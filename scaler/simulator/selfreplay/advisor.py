@@ -18,6 +18,9 @@ from scaler.simulator.selfreplay.replayer import EndpointReplay
 from scaler.simulator.selfreplay.spoil import Spoil
 from scaler.simulator.sparse import IdleReplay
 
+SAME_PROFILE = 0.1
+"""A tenth more or less capacity or start-up time: replaying all of history anew would tell little else."""
+
 
 class SelfReplayAdvisor:
     """Implements ports.Advisor. Holds one replay per endpoint; all state follows from history, so a restart loses
@@ -57,9 +60,8 @@ class SelfReplayAdvisor:
         """The playing setting's signals for this turn; `signals` None while demand of the last minute is not known."""
         replay = self._replays.get(policy.endpoint)
         if replay is None:
-            recent = on_grid(reading.recent, self._turn)
-            replay = self._replay_of(policy, prior_profile(policy), recent)
-        replay.rows.append(reading.recent)
+            replay = self._replay_of(policy, prior_profile(policy), on_grid(reading.recent, self._turn))
+        replay.rows.append(on_grid(reading.recent, self._turn))
         at = len(replay.rows.tape)
         if at >= replay.rows.made:
             self._make_rows(replay, policy, at)
@@ -120,15 +122,18 @@ class SelfReplayAdvisor:
         self._idle[policy.endpoint] = replace(state, law=learned.law, read_until=series.end)
 
     def _replay_of(self, policy: ScalingPolicy, profile: CapacityProfile, series: DemandSeries) -> EndpointReplay:
-        """The endpoint's replay; a new one where there is none yet or what it rests on has changed.
+        """The endpoint's replay; a new one where there is none yet, where what it rests on has changed, or where it has
+        grown to twice the policy's history.
 
         A turn before the first refit knows a day of the past: history that reaches further back takes its place.
         """
         replay = self._replays.get(policy.endpoint)
-        stands = replay is not None and replay.policy == policy and replay.profile == profile
-        if replay is None or not stands or series.start < replay.rows.start:
+        longest = 2 * (policy.spec.forecast.history // self._turn) + len(series)
+        fits = replay is not None and replay.policy == policy and _much_the_same(replay.basis, profile)
+        if replay is None or not fits or series.start < replay.rows.start or len(replay.rows.tape) > longest:
             replay = EndpointReplay(policy, profile, series.start, self._turn, self._reactive_only)
             self._replays[policy.endpoint] = replay
+        replay.profile = profile
         return replay
 
     def _period(self, policy: ScalingPolicy) -> int:
@@ -140,6 +145,16 @@ class SelfReplayAdvisor:
             replay.rows.make(at + 1)
         else:
             replay.rows.make_ahead(foreseen, at + 1, replay.replayed + self._period(policy) + 1)
+
+
+def _much_the_same(one: CapacityProfile, other: CapacityProfile) -> bool:
+    """Whether a replay under one profile still tells about the other: what is learned turn by turn wavers."""
+    pairs = (
+        (one.demand_per_replica, other.demand_per_replica),
+        (one.startup.p50 / TURN, other.startup.p50 / TURN),
+        (one.startup.p95 / TURN, other.startup.p95 / TURN),
+    )
+    return all(abs(a - b) <= SAME_PROFILE * max(a, b) for a, b in pairs)
 
 
 def on_grid(series: DemandSeries, step: timedelta) -> DemandSeries:

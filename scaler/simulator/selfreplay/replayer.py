@@ -25,7 +25,10 @@ OnBlock = Callable[[int, int, Signals, FloatArray, FloatArray], None]
 
 
 class EndpointReplay:
-    """What replaying an endpoint has shown. Mutable: `catch_up` replays what was appended to `rows`."""
+    """What replaying an endpoint has shown. Mutable: `catch_up` replays what was appended to `rows`.
+
+    `basis` is the profile that is replayed with; `profile`, the newest one known, may differ a little.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class EndpointReplay:
         reactive_only: bool = False,
     ) -> None:
         self.policy, self.profile, self.step = policy, profile, step
+        self.basis = profile
         self.rules = rules_of(policy, profile, step)
         target = policy.spec.capacity.utilization.target
         self.family = settings_family((target, 1.0) if target < 1.0 else (1.0,), profile.startup.p50, step)
@@ -56,7 +60,7 @@ class EndpointReplay:
             Setting(
                 source=source,
                 level=level,
-                hold=startups * self.profile.startup.p50,
+                hold=startups * self.basis.startup.p50,
                 guard=timedelta(hours=guard_hours),
                 utilization_fraction=self.policy.spec.capacity.utilization.target,
             )
