@@ -2,7 +2,7 @@
 
 Gradient-boosted quantiles of sqrt(demand at the lead) - sqrt(demand now), everything divided by the trailing weekly
 mean. The square root makes counting noise about equally wide at every level; forecasting the change instead of the
-level is what lets trees beat "as it is now" (docs/methods.md, "Lead-time model"). Scale-free: endpoints of 0.01/s and
+level is what lets trees beat "as it is now" (docs/decisions/0009-lead-model.md). Scale-free: endpoints of 0.01/s and
 5000/s may train together.
 
 Trees are fitted by methods/learners, the one module that knows scikit-learn, and only fitted there: they are kept

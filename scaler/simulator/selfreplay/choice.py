@@ -2,8 +2,8 @@
 
 Costs and misses of every setting are summed with exponential forgetting, apart for three load contexts (what a quiet
 hour teaches says little about a ramp). A price of one bad unit of work turns both into one number; the smallest price
-at which the cheapest settings keep the budget is taken. Source of the rule: docs/methods.md, "Choose by replaying
-yourself".
+at which the cheapest settings keep the budget is taken. Measured in
+docs/decisions/0008-choose-by-replaying.md.
 """
 
 from dataclasses import dataclass, field
