@@ -58,7 +58,8 @@ def mean_survival(survival_from: float, survival_to: float) -> float:
     """Mean of an exponentially falling survival between its two ends."""
     if survival_to <= 0.0 or survival_from - survival_to < 1e-9:
         return 0.5 * (survival_from + survival_to)
-    return (survival_from - survival_to) / log(survival_from / survival_to)
+    # A difference of logarithms, not the logarithm of a quotient: the quotient overflows for the smallest survivals.
+    return (survival_from - survival_to) / (log(survival_from) - log(survival_to))
 
 
 def soon_pays(law: ArrivalLaw, elapsed: float, cold_cost: float) -> bool:
