@@ -54,8 +54,9 @@ FIRST_HISTORY = timedelta(days=2)  # a member must have seen two days before its
 CHECKPOINTS = 3  # days of the past that are forecast when there is no ledger yet
 FEW_REQUESTS = 30.0
 ALARM_LASTS = timedelta(hours=24)
-ALARM_RAISED_AFTER = timedelta(minutes=90)  # three outcomes of the ledger
-CLEAR_CHANGE = 1.8
+ALARM_LEAD = timedelta(hours=1)
+ALARM_RAISED_AFTER = timedelta(minutes=150)  # the lead and three outcomes of the ledger
+CLEAR_CHANGE = 1.6
 ALARMED_MEMORY = 0.1  # of the half-life of weights, after an alarm
 MANY_LEADS = 40
 PATH_MINUTES = 15
@@ -275,13 +276,17 @@ class FittedAuto:
         made, _ = _bins(panel, ledger)
         past = self._published(panel, ledger)
         since = self._alarms(panel, past, origins)
-        alarms = np.isfinite(since)
+        factors = np.stack([level_change(panel, int(origin)) for origin in origins], axis=1)
+        factors = np.where(np.isfinite(since), factors, 1.0)
+        # Where the past is told at the new level, the weights of quiet times hold: the last hours of the ledger are of the
+        # old one.
+        alarms = np.isfinite(since) & (factors == 1.0)
         weights = interpolate_leads(self._weights(panel, ledger, origins, alarms), leads, path)
         if np.array_equal(path, leads) and np.isin(origins, made).all():
             said = ledger.quantiles[:, np.searchsorted(made, origins)]
         else:
             said = self._said(panel, origins, path)
-        said = self._rescaled(panel, origins, path, said, since)
+        said = self._rescaled(panel, origins, path, said, since, factors)
         mixed = vincentised(said, weights)
         offsets = interpolate_leads(self._offsets(panel, past, origins), leads, path)
         unit = _unit(panel, origins)
@@ -309,18 +314,16 @@ class FittedAuto:
 
     def _alarms(self, panel: Panel, past: Published, when: IntArray) -> FloatArray:
         """When the alarms in force were raised, NaN without one, (n_series, n_when)."""
-        return alarmed_since(past, POOL_LEVELS, AlarmRule(), when, panel.steps(ALARM_LASTS))
+        return alarmed_since(past, POOL_LEVELS, AlarmRule(), when, panel.steps(ALARM_LASTS), panel.steps(ALARM_LEAD))
 
     def _rescaled(
-        self, panel: Panel, origins: IntArray, path: IntArray, said: FloatArray, since: FloatArray
+        self, panel: Panel, origins: IntArray, path: IntArray, said: FloatArray, since: FloatArray, factors: FloatArray
     ) -> FloatArray:
         """What the members say where an alarm is on and the level has clearly moved: told as if the past before the
         alarm had been at the new level, which turns a shifted season into a season again."""
         before = panel.steps(ALARM_RAISED_AFTER)
-        for i in np.flatnonzero(np.isfinite(since).any(axis=0)):
-            factor = np.where(np.isfinite(since[:, i]), level_change(panel, int(origins[i])), 1.0)
-            if np.all(factor == 1.0):
-                continue
+        for i in np.flatnonzero((factors != 1.0).any(axis=0)):
+            factor = factors[:, i]
             values = panel.values[:, : int(origins[i])].copy()
             for s in np.flatnonzero(factor != 1.0):
                 values[s, : max(int(since[s, i]) - before, 0)] *= factor[s]
@@ -342,19 +345,19 @@ class FittedAuto:
 
 def level_change(panel: Panel, origin: int) -> FloatArray:
     """Demand of the last hour over the mean of the same hour on the three days before, (n_series,); 1 where that is
-    unknown or no clear change (between 1 / CLEAR_CHANGE and CLEAR_CHANGE)."""
+    unknown or not CLEAR_CHANGE times beyond the highest or lowest of them: days that differ much tell nothing."""
     hour = panel.steps(timedelta(hours=1))
     recent = np.arange(max(origin - hour, 0), origin)
     now = _mean(panel.values[:, recent])
     earlier = [bins for bins in (panel.days_before(recent, lag) for lag in (1, 2, 3)) if bins[0] >= 0]
     if not earlier:
         return np.ones(panel.n_series)
-    usual = _mean(panel.values[:, np.concatenate(earlier)])
+    days = np.stack([_mean(panel.values[:, bins]) for bins in earlier], axis=1)
     few = 3.0 / (panel.step_seconds * hour)
-    known = (usual > few) & (now > few)
-    ratio = np.where(known, now / np.where(known, usual, 1.0), 1.0)
-    clear = (ratio > CLEAR_CHANGE) | (ratio < 1.0 / CLEAR_CHANGE)
-    return np.where(clear, np.clip(ratio, 0.1, 10.0), 1.0)
+    known = np.isfinite(days).all(axis=1) & (days.min(axis=1) > few) & (now > few)
+    days, now = np.where(known[:, None], days, 1.0), np.where(known, now, 1.0)
+    clear = (now > CLEAR_CHANGE * days.max(axis=1)) | (now < days.min(axis=1) / CLEAR_CHANGE)
+    return np.where(known & clear, np.clip(now / days.mean(axis=1), 0.1, 10.0), 1.0)
 
 
 def _mean(values: FloatArray) -> FloatArray:

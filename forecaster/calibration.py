@@ -64,16 +64,21 @@ class AlarmRule:
 
 
 def alarmed_since(
-    past: Published, levels: FloatArray, rule: AlarmRule, when: IntArray, lasting_bins: int
+    past: Published, levels: FloatArray, rule: AlarmRule, when: IntArray, lasting_bins: int, lead_bins: int
 ) -> FloatArray:
     """The bin at which the alarm in force at each bin of `when` was raised, NaN without one, (n_series, n_when).
 
     An alarm says that demand has left its regime (a level shift, a new model version).
     """
+    if len(past.made) == 0:
+        return np.full((len(past.actual), len(when)), np.nan)
+    # The shortest leads follow any level at once and never lose their bets; longer ones tell late.
+    ahead = past.ended[0] - past.made[0]
+    lead = int(np.argmin(np.abs(np.log(ahead / lead_bins))))
     high = int(np.argmin(np.abs(levels - rule.upper_level)))
     low = int(np.argmin(np.abs(levels - rule.lower_level)))
-    demand = on_lattice(np.maximum(past.quantiles[:, :, 0], 0.0) ** 2 * past.unit[:, :, 0], past.lattice)
-    actual = past.actual[:, :, 0] ** 2 * past.unit[:, :, 0, 0]
+    demand = on_lattice(np.maximum(past.quantiles[:, :, lead], 0.0) ** 2 * past.unit[:, :, 0], past.lattice)
+    actual = past.actual[:, :, lead] ** 2 * past.unit[:, :, 0, 0]
     above = (actual > demand[..., high]).astype(np.float64) - (1.0 - levels[high])
     below = (actual < demand[..., low]).astype(np.float64) - levels[low]
     seen = np.isfinite(actual) & np.isfinite(demand[..., high])
@@ -82,13 +87,13 @@ def alarmed_since(
     out = np.full((len(actual), len(when)), np.nan)
     n_known, n_past = 0, len(past.made)
     for i, now in enumerate(when):
-        while n_known < n_past and past.ended[n_known, 0] <= now:
+        while n_known < n_past and past.ended[n_known, lead] <= now:
             j = n_known
             n_known += 1
             grown = stakes * np.stack([1.0 + rule.upper_bet * above[:, j], 1.0 + rule.lower_bet * below[:, j]])
             stakes = np.where(seen[:, j], np.maximum(grown, 1.0), stakes)
             lost = (stakes > rule.threshold).any(axis=0)
-            since = np.where(lost, past.ended[j, 0], since)
+            since = np.where(lost, past.ended[j, lead], since)
             stakes = np.where(lost, 1.0, stakes)
         out[:, i] = np.where(now - since <= lasting_bins, since, np.nan)
     return out
