@@ -278,8 +278,8 @@ class FittedAuto:
         since = self._alarms(panel, past, origins)
         factors = np.stack([level_change(panel, int(origin)) for origin in origins], axis=1)
         factors = np.where(np.isfinite(since), factors, 1.0)
-        # Where the past is told at the new level, the weights of quiet times hold: the last hours of the ledger are of the
-        # old one.
+        # Where the past is told at the new level, the weights of quiet times hold: the ledger's last hours tell of the
+        # old level.
         alarms = np.isfinite(since) & (factors == 1.0)
         weights = interpolate_leads(self._weights(panel, ledger, origins, alarms), leads, path)
         if np.array_equal(path, leads) and np.isin(origins, made).all():
