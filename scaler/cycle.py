@@ -217,13 +217,16 @@ class Cycle:
             return Actuation(outcome=ActuationOutcome.OBSERVED)
         if seen is None:
             return Actuation(outcome=ActuationOutcome.FAILED, detail="the cluster did not answer: nothing was ordered")
+        if decision.mode is Mode.RECOMMEND:
+            actuation = Actuation(outcome=ActuationOutcome.RECOMMENDED)
+        elif policy.spec.safety.paused:
+            actuation = Actuation(outcome=ActuationOutcome.UNCHANGED, detail="paused")
+        else:
+            actuation = self.target.order(policy, decision.final, seen)
+        # After the order: a slow event must not delay a replica.
         if decision.final != decision.current or decision.held_for_lack_of_knowledge():
             self.target.announce(policy, decision)
-        if decision.mode is Mode.RECOMMEND:
-            return Actuation(outcome=ActuationOutcome.RECOMMENDED)
-        if policy.spec.safety.paused:
-            return Actuation(outcome=ActuationOutcome.UNCHANGED, detail="paused")
-        return self.target.order(policy, decision.final, seen)
+        return actuation
 
 
 def prior_startup(policy: ScalingPolicy) -> StartupLaw:
