@@ -3,7 +3,7 @@
 `decide` calls them for one step; the fast replay compiles these same functions and calls them for many. They therefore
 keep to what a compiler for numerical Python understands: scalars, arrays, loops.
 
-Source of the rule: the replay-chosen rule measured on recorded busy endpoints (docs/methods.md, "The ordering rule").
+Source of the rule: the replay-chosen rule measured on recorded busy endpoints (docs/decisions/0008-choose-by-replaying.md).
 """
 
 from math import ceil, floor

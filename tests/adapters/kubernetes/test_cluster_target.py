@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+import yaml
 
 from scaler.adapters.clock import SystemClock
 from scaler.adapters.kubernetes.client import ClusterAccess, connect
@@ -468,17 +470,18 @@ def test_an_observing_policy_leaves_no_event_and_a_failed_event_costs_nothing(
 
 # Rights
 
-NEEDED_RIGHTS = (
-    {"apiGroups": ["apps"], "resources": ["deployments/scale", "statefulsets/scale"], "verbs": ["get", "update"]},
-    {"apiGroups": [CUSTOM_GROUP], "resources": [f"{CUSTOM_PLURAL}/scale"], "verbs": ["get", "update"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
-)
+
+def shipped_rights() -> list[dict[str, list[str]]]:
+    """The rules of the ClusterRole that is shipped, and the line that it asks to add for a custom resource."""
+    documents = yaml.safe_load_all((Path(__file__).parents[3] / "deploy" / "headstart.yaml").read_text())
+    role = next(document for document in documents if document["kind"] == "ClusterRole")
+    custom = {"apiGroups": [CUSTOM_GROUP], "resources": [f"{CUSTOM_PLURAL}/scale"], "verbs": ["get", "update"]}
+    return [*role["rules"], custom]
 
 
 @pytest.fixture(scope="session")
 def with_needed_rights(cluster: Cluster) -> KubernetesTarget:
-    cluster.grant("headstart", NEEDED_RIGHTS)
+    cluster.grant("headstart", shipped_rights())
     return target_as(cluster, "headstart")
 
 

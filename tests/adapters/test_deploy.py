@@ -1,0 +1,31 @@
+"""What is shipped for a cluster fits the product."""
+
+from pathlib import Path
+
+import yaml
+
+from scaler.adapters.policies import parse_policy
+from scaler.app.settings import Settings
+from scaler.domain.policy import Mode
+
+DOCUMENTS = list(yaml.safe_load_all((Path(__file__).parents[2] / "deploy" / "headstart.yaml").read_text()))
+
+
+def one(kind):
+    return next(document for document in DOCUMENTS if document["kind"] == kind)
+
+
+def test_its_policies_are_valid_and_only_observe():
+    for name, text in one("ConfigMap")["data"].items():
+        assert parse_policy(yaml.safe_load(text), name).spec.mode is Mode.OBSERVE
+
+
+def test_its_environment_names_settings_that_exist():
+    container = one("Deployment")["spec"]["template"]["spec"]["containers"][0]
+    known = {f"HEADSTART_{name}".upper() for name in Settings.model_fields}
+    assert {variable["name"] for variable in container["env"]} <= known
+
+
+def test_one_replica_decides():
+    assert one("Deployment")["spec"]["replicas"] == 1
+    assert one("Deployment")["spec"]["strategy"]["type"] == "Recreate"
