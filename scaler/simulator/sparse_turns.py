@@ -43,7 +43,7 @@ def sparse_orders(
     replay.rows.append(series)
     every = max(1, round(policy.spec.forecast.refit / grid.step))
     for replay.replayed in range(first, grid.n_steps, every):
-        replay.is_sparse = replay._looks_sparse()
+        replay.is_sparse = replay.looks_sparse()
         if not replay.is_sparse:
             return None
     terms = idle.terms_of(policy, profile.startup.mean, grid.step)

@@ -91,7 +91,7 @@ class EndpointReplay:
             self.rows.refit(end)
             self.paths.choose()
             self.rows.forget(end)
-        self.is_sparse = self._looks_sparse()
+        self.is_sparse = self.looks_sparse()
 
     def _replay(self, signals: Signals) -> tuple[FloatArray, FloatArray]:
         """What every setting cost (replica-steps) and missed (work) in this block."""
@@ -101,7 +101,7 @@ class EndpointReplay:
         replay(signals, self.family.columns, np.arange(n), self.rules, self._every, cost, bad, no_orders)
         return cost, bad
 
-    def _looks_sparse(self) -> bool:
+    def looks_sparse(self) -> bool:
         """True where one replica carries nearly every minute and most minutes are idle: then only the law of the next
         arrival matters, and a single replica's price of a cold request, not quantiles of demand."""
         width = self.rows.tape.steps(MINUTE_SECONDS)
