@@ -1,6 +1,5 @@
 """What the store keeps, and that a restart loses none of it."""
 
-import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -155,13 +154,8 @@ def test_a_broken_store_says_what_was_being_done(url: str) -> None:
         store.recent_turns(CHAT, MORNING)
 
 
-@pytest.mark.skipif(
-    not os.environ.get("HEADSTART_TEST_POSTGRES"),
-    reason="no PostgreSQL named: set HEADSTART_TEST_POSTGRES to the URL of an empty database",
-)
-def test_postgresql_keeps_the_same(url: str) -> None:
-    postgres = os.environ["HEADSTART_TEST_POSTGRES"]
-    store = SqlStore.open(postgres)
+def test_postgresql_keeps_the_same(postgres_url: str) -> None:
+    store = SqlStore.open(postgres_url)
     report = a_cycle(store, FakeClock(), FakeSource(), FakeTarget()).turn()
     store.append(report.records)
     assert store.last_rows(CHAT, 1)[0] == report.records[0].as_row()

@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 
 from tests.e2e.traffic import STEP, write_trace
+from tests.servers.api import ApiError
 from tests.servers.cluster import TOKENS, Cluster
 from tests.servers.kubelet import FakeKubelet
 from tests.servers.manifests import deployment
@@ -198,8 +199,8 @@ class Rehearsal:
         while not self._halt.wait(0.2):
             try:
                 found = self._deployment()
-            except OSError:
-                continue  # the API server is away
+            except (OSError, ApiError):
+                continue  # the API server is away, or on its way out
             at = self.now()
             self.samples.append(
                 Sample(

@@ -6,7 +6,9 @@ Where the programs are absent and cannot be built, the test is skipped with the 
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 from uuid import uuid4
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from tests.servers import binaries
 from tests.servers.cluster import Cluster
 from tests.servers.kubelet import FakeKubelet
+from tests.servers.postgres import running_postgres
 from tests.servers.prometheus import Prometheus
 
 _PROGRAM_FIXTURES = {"prometheus_programs": binaries.PROMETHEUS, "kubernetes_programs": binaries.KUBERNETES}
@@ -21,14 +24,14 @@ _ON_REAL_SERVERS = ("real_servers", "yes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "servers: runs against a real Prometheus or Kubernetes control plane")
+    config.addinivalue_line("markers", "servers: runs against a real Prometheus, PostgreSQL or control plane")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & _PROGRAM_FIXTURES.keys():
+        if fixtures & {*_PROGRAM_FIXTURES, "postgres_url"}:
             item.add_marker("servers")
             item.user_properties.append(_ON_REAL_SERVERS)
         if "kubernetes_programs" in fixtures:
@@ -97,10 +100,25 @@ def kubelet(cluster: Cluster) -> Iterator[FakeKubelet]:
         yield playing
 
 
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The SQLAlchemy URL of an empty database of a PostgreSQL that runs for these tests alone."""
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(running_postgres())
+        except binaries.ServersAbsent as absent:
+            _without(absent)
+        yield url
+
+
 def _programs(suite: binaries.Suite) -> dict[str, Path]:
     try:
         return binaries.provide(suite, lambda line: print(line, flush=True))
     except binaries.ServersAbsent as absent:
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(str(absent))
-        pytest.skip(str(absent))
+        _without(absent)
+
+
+def _without(absent: binaries.ServersAbsent) -> NoReturn:
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(str(absent))
+    pytest.skip(str(absent))
