@@ -3,7 +3,7 @@
 `decide` calls them for one step; the fast replay compiles these same functions and calls them for many. They therefore
 keep to what a compiler for numerical Python understands: scalars, arrays, loops.
 
-Source of the rule: the replay-chosen rule measured on recorded busy endpoints (docs/decisions/0008-choose-by-replaying.md).
+Source: the replay-chosen rule, measured on recorded busy endpoints (docs/decisions/0008-choose-by-replaying.md).
 """
 
 from math import ceil, floor
@@ -14,6 +14,8 @@ from forecaster.series import FloatArray
 
 SLACK_REPLICAS = 0.3
 """A need of 4.3 replicas is served by 4: the queue wait that the SLO allows absorbs the rest."""
+FIRST_REPLICA_SLACK = 0.05
+"""The first replica has no queue to lean on: nobody is served before it is ready."""
 PEAK_WINDOW_MINUTES = 4
 PEAK_LEVEL = 0.9
 DIP_FRACTION = 0.25
@@ -47,8 +49,11 @@ def backlog_after_startup(
 
 
 def replicas_for(demand_per_second: float, usable_per_replica: float) -> int:
-    """The smallest count that carries the demand, less the slack."""
-    return max(0, ceil(demand_per_second / usable_per_replica - SLACK_REPLICAS))
+    """The smallest count that carries the demand, less the slack: a need of 4.3 takes 4, of 0.3 one, of 0.05 none."""
+    need = demand_per_second / usable_per_replica
+    if need <= FIRST_REPLICA_SLACK:
+        return 0
+    return max(1, ceil(need - SLACK_REPLICAS))
 
 
 def wanted_at_lead(

@@ -29,6 +29,11 @@ def reasons(decision):
             {"replicas": some_replicas(2, [9, 9]), "signals": some_signals(2, 4)},
             4,
         ),
+        (
+            "a little demand ahead has its first replica",
+            {"replicas": some_replicas(0), "signals": some_signals(0, ahead=0.1)},
+            1,
+        ),
         ("less demand lets go", {"replicas": some_replicas(8), "signals": some_signals(3)}, 3),
         ("a peak soon keeps what it needs", {"replicas": some_replicas(8), "signals": some_signals(3, peak_soon=6)}, 6),
         ("a peak soon orders nothing new", {"replicas": some_replicas(2), "signals": some_signals(2, peak_soon=6)}, 2),
