@@ -1,5 +1,6 @@
 """What the store keeps, and that a restart loses none of it."""
 
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -155,8 +156,8 @@ def test_a_broken_store_says_what_was_being_done(url: str) -> None:
 
 
 def test_postgresql_keeps_the_same(postgres_url: str) -> None:
-    store = SqlStore.open(postgres_url)
-    report = a_cycle(store, FakeClock(), FakeSource(), FakeTarget()).turn()
-    store.append(report.records)
-    assert store.last_rows(CHAT, 1)[0] == report.records[0].as_row()
-    store.prune(MORNING + timedelta(days=1))
+    with closing(SqlStore.open(postgres_url)) as store:
+        report = a_cycle(store, FakeClock(), FakeSource(), FakeTarget()).turn()
+        store.append(report.records)
+        assert store.last_rows(CHAT, 1)[0] == report.records[0].as_row()
+        store.prune(MORNING + timedelta(days=1))
