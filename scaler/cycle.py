@@ -37,7 +37,10 @@ class TurnReport:
 
 @dataclass(kw_only=True)
 class Cycle:
-    """Owns nothing but its ports, the last advice per endpoint (for missingMetrics: LastGood), and learned capacity."""
+    """Owns nothing but its ports, the last advice per endpoint (for missingMetrics: LastGood), and learned capacity.
+
+    `capacities` is what was learned so far, by endpoint: who runs the cycle keeps it over a restart.
+    """
 
     clock: Clock
     policies: PolicySource
@@ -48,8 +51,8 @@ class Cycle:
     turn_length: timedelta = TURN
     learns_capacity: bool = False
     """Refine capacity from what is read, where the policy says so. A simulated replica carries what the policy says."""
+    capacities: dict[EndpointId, LearnedCapacity] = field(default_factory=dict)
     _last_advice: dict[EndpointId, Advice] = field(default_factory=dict)
-    _capacities: dict[EndpointId, LearnedCapacity] = field(default_factory=dict)
     _profiles: dict[EndpointId, CapacityProfile] = field(default_factory=dict)
 
     def turn(self) -> TurnReport:
@@ -112,20 +115,24 @@ class Cycle:
         states: Mapping[EndpointId, ReplicaState],
         now: datetime,
     ) -> None:
-        """Once a minute each endpoint's minute is held against what its replicas were thought to carry."""
+        """Once a minute each endpoint's minute is held against what its replicas were thought to carry.
+
+        Not while a rollout mixes revisions: what they carry together says nothing about either.
+        """
         for policy in policies:
             endpoint = policy.endpoint
             reading, replicas = readings.get(endpoint), states.get(endpoint)
-            if not policy.spec.capacity.learn or reading is None or replicas is None:
+            if not policy.spec.capacity.learn or reading is None or replicas is None or len(replicas.revisions) > 1:
                 continue
-            before = self._capacities.get(endpoint)
-            if before is None or now - before.last.at >= timedelta(minutes=1):
+            before = self.capacities.get(endpoint)
+            # Either way: after a rehearsal was restarted, what was kept may be of a later time.
+            if before is None or abs(now - before.last.at) >= timedelta(minutes=1):
                 minute = _capacity_seen(policy, reading, replicas, now)
-                self._capacities[endpoint] = advance(before, minute, prior_profile(policy), policy.spec.slo)
+                self.capacities[endpoint] = advance(before, minute, prior_profile(policy), policy.spec.slo)
 
     def _learned_profile(self, policy: ScalingPolicy, startup: StartupLaw | None) -> CapacityProfile:
         endpoint, prior = policy.endpoint, prior_profile(policy, startup)
-        known = self._capacities.get(endpoint) if policy.spec.capacity.learn else None
+        known = self.capacities.get(endpoint) if policy.spec.capacity.learn else None
         self._profiles[endpoint] = profile_of(known, prior, self._profiles.get(endpoint))
         return self._profiles[endpoint]
 
@@ -262,6 +269,7 @@ def _capacity_seen(
         queue=reading.queue if unit is DemandUnit.REQUESTS else np.nan,
         latency_seconds=reading.latency_seconds,
         version=f"{unit} {per_replica:g}",
+        revision=replicas.revisions[0] if replicas.revisions else "",
     )
 
 

@@ -171,11 +171,11 @@ def _with_hold(record, until):
     return replace(record, decision=replace(record.decision, hold_scale_in_until=until))
 
 
-def some_minutes_with_a_queue(cycle, minutes=60):
+def some_minutes_with_a_queue(cycle, minutes=60, revisions=()):
     """Two replicas that are thought to carry one a second each carry 0.8, and the queue never ends."""
     cycle.source.demand, cycle.source.queue = 1.6, 40.0
     for _ in range(minutes):
-        cycle.target.states = {endpoint: some_replicas(2) for endpoint in cycle.target.states}
+        cycle.target.states = {endpoint: some_replicas(2, revisions=revisions) for endpoint in cycle.target.states}
         cycle.turn()
         cycle.clock.advance(timedelta(minutes=1))
 
@@ -198,6 +198,17 @@ def test_capacity_is_the_policys_where_it_says_so_and_in_the_simulator(cycle, ch
     cycle.policies.policies = [fixed]
     some_minutes_with_a_queue(cycle)
     cycle.refit([fixed], {})
+    assert cycle.advisor.profiles[-1].demand_per_replica == 1.0
+
+
+def test_a_new_model_version_begins_anew_and_a_rollout_teaches_nothing(cycle, chat):
+    cycle.learns_capacity = True
+    some_minutes_with_a_queue(cycle, revisions=("7c9",))
+    some_minutes_with_a_queue(cycle, minutes=10, revisions=("7c9", "d41"))
+    cycle.refit([chat], {})
+    assert cycle.advisor.profiles[-1].demand_per_replica == pytest.approx(0.8, rel=0.02)
+    some_minutes_with_a_queue(cycle, minutes=1, revisions=("d41",))
+    cycle.refit([chat], {})
     assert cycle.advisor.profiles[-1].demand_per_replica == 1.0
 
 

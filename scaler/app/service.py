@@ -10,6 +10,7 @@ import structlog
 
 from forecaster.errors import ForecasterError
 from scaler.adapters.clock import SystemClock
+from scaler.adapters.store.capacities import keep_capacities, kept_capacities
 from scaler.adapters.store.store import SqlStore
 from scaler.adapters.telemetry import Telemetry
 from scaler.app import dayahead
@@ -22,7 +23,7 @@ from scaler.cycle import Cycle, prior_startup
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import StartupLaw
-from scaler.errors import HeadstartError
+from scaler.errors import HeadstartError, UnknownVersion
 from scaler.ports import Clock
 
 REFIT_LOOK = timedelta(minutes=1)
@@ -31,6 +32,8 @@ RETRY = timedelta(minutes=2)
 """A refit that failed is tried again after this, not after a whole `forecast.refit`."""
 FORECAST_EVERY = timedelta(minutes=30)
 PRUNE_EVERY = timedelta(hours=1)
+KEEP_EVERY = timedelta(minutes=5)
+"""How often learned capacity is kept: it moves by a few percent in that time."""
 LEAST_WALL_SECONDS = 0.05
 RESTORED_TURNS = 240
 ENOUGH_STARTS = 10
@@ -69,11 +72,17 @@ class Service:
         self.jobs.every(self._wall(REFIT_LOOK), "refit", self.refit_due, now, may_be_abandoned=True)
         self.jobs.every(max(settings.wall_turn_seconds, LEAST_WALL_SECONDS), "turn", self.turn, now)
         self.jobs.every(self._wall(PRUNE_EVERY), "prune", self.prune, now)
+        self.jobs.every(self._wall(KEEP_EVERY), "keep", self.keep, now)
         self.jobs.start()
 
     def stop(self) -> None:
-        """The turn under way is finished, the refit under way is abandoned, the store is closed."""
+        """The turn under way is finished, the refit under way is abandoned, what was learned is kept, the store is
+        closed."""
         self.jobs.stop()
+        try:
+            self.keep()
+        except HeadstartError as error:
+            structlog.get_logger("headstart").warning("not kept", what="learned capacity", why=str(error))
         self.store.close()
 
     def turn(self) -> None:
@@ -145,6 +154,10 @@ class Service:
         gone = self.store.prune(self.clock.now() - self.settings.keep)
         structlog.get_logger("headstart").debug("pruned", decisions=gone)
 
+    def keep(self) -> None:
+        """What was learned about capacity outlives this process."""
+        keep_capacities(self.store, dict(self.cycle.capacities), self.clock.now())
+
     def why_dead(self) -> str:
         """Why the loop does not live; "" while it does."""
         limit = max(STALLED_AFTER_SECONDS, 4 * self.settings.wall_turn_seconds)
@@ -164,7 +177,11 @@ class Service:
         return self.why_dead()
 
     def restore(self) -> None:
-        """The page shows the last turns of the run before."""
+        """The page shows the last turns of the run before, and what was learned about capacity holds on."""
+        try:
+            self.cycle.capacities.update(kept_capacities(self.store))
+        except UnknownVersion as error:
+            structlog.get_logger("headstart").warning("learned anew", what="capacity", why=str(error))
         for endpoint in self.store.endpoints():
             self.board.restore(endpoint, self.store.last_rows(endpoint, RESTORED_TURNS))
 

@@ -6,7 +6,6 @@ carried more and kept the SLO with room to spare. What replicas carried is deman
 after a shortage demand alone would make replicas that drain a backlog at full speed look slow.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import exp, isnan, log, nan
@@ -45,7 +44,8 @@ class CapacityObservation:
 
     `demand` is the minute's mean in the series' unit (per second, or a level). `queue` is what waits, in requests: for
     tokens and concurrency leave it NaN, it is not in their unit. `in_flight` counts requests over all replicas,
-    `latency_seconds` is at the policy's percentile. `version` names what runs: image, model, GPU type.
+    `latency_seconds` is at the policy's percentile. `version` names the terms that hold (unit and the policy's own
+    value), `revision` what runs (image, model, GPU type; "": not known, which changes nothing).
     """
 
     at: datetime
@@ -55,13 +55,18 @@ class CapacityObservation:
     queue: float = nan
     latency_seconds: float = nan
     version: str = ""
+    revision: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedCapacity:
-    """What was learned of one version so far: all that the next minute needs, however long the past was."""
+    """What was learned of one version so far: all that the next minute needs, however long the past was.
+
+    `revision` is the last one that was known.
+    """
 
     version: str
+    revision: str = ""
     per_replica: float
     minutes: int = 0
     too_slow: int = 0
@@ -73,18 +78,22 @@ class LearnedCapacity:
 def advance(
     state: LearnedCapacity | None, one: CapacityObservation, prior: CapacityProfile, slo: Slo
 ) -> LearnedCapacity:
-    """The state after one more minute; the first one, another version, or a gap longer than LATEST begins at the prior.
+    """The state after one more minute; the first one, another version or revision, or a gap longer than LATEST begins
+    at the prior.
 
     Example: prior 2.5 a second, latency SLO missed while each replica carried 2.0 (utilisation 0.8): one minute moves
     it to exp(ln 2.5 - 0.1 ln(2.5 / 2.0)) = 2.445, fifty such minutes to 2.003; misses at 1.5 a second (0.6) would not.
     """
-    if state is None or state.version != one.version or one.at - state.last.at > LATEST:
-        return LearnedCapacity(version=one.version, per_replica=prior.demand_per_replica, last=one)
+    if state is None or _is_another(state, one) or one.at - state.last.at > LATEST:
+        return LearnedCapacity(
+            version=one.version, revision=one.revision, per_replica=prior.demand_per_replica, last=one
+        )
     capacity = state.per_replica
     moved = _after(state, one, prior, slo)
     overloaded = one.ready_replicas < 1 or one.demand > one.ready_replicas * capacity
     return replace(
         state,
+        revision=one.revision or state.revision,
         per_replica=moved,
         minutes=state.minutes + 1,
         too_slow=state.too_slow + (moved < capacity),
@@ -92,6 +101,12 @@ def advance(
         last=one,
         overloaded_at=one.at if overloaded else state.overloaded_at,
     )
+
+
+def _is_another(state: LearnedCapacity, one: CapacityObservation) -> bool:
+    """Whether what was learned is of something else than what runs now. None ready tells no revision."""
+    other_revision = one.revision and state.revision and one.revision != state.revision
+    return state.version != one.version or bool(other_revision)
 
 
 def profile_of(
@@ -103,21 +118,6 @@ def profile_of(
     how = f"learned from {state.minutes} minutes: {state.too_slow} too slow, {state.carried_more} carried more"
     learned = replace(prior, demand_per_replica=state.per_replica, measured_how=how, measured_at=state.last.at)
     return previous if previous is not None and _same(previous, learned) else learned
-
-
-def learned_capacity(
-    prior: CapacityProfile,
-    slo: Slo,
-    seen: Sequence[CapacityObservation],
-    now: datetime,
-    previous: CapacityProfile | None = None,
-) -> CapacityProfile:
-    """The profile after these minutes, of which only those of the last week count, in the order of time."""
-    state: LearnedCapacity | None = None
-    for one in sorted(seen, key=lambda one: one.at):
-        if now - LATEST < one.at <= now:
-            state = advance(state, one, prior, slo)
-    return profile_of(state, prior, previous)
 
 
 def _after(state: LearnedCapacity, one: CapacityObservation, prior: CapacityProfile, slo: Slo) -> float:

@@ -12,7 +12,9 @@ class ReplicaState:
 
     `starting` holds the time each not-yet-ready replica was ordered (pods: created), oldest first. `desired` is what
     the target's spec asks for; it may differ from ready + starting for moments. `unschedulable` of the starting ones
-    wait for a node. `version` is the opaque resource version that was read: an order must name it.
+    wait for a node. `version` is the opaque resource version that was read: an order must name it. `revisions` are the
+    versions of the model server that the ready ones run, each once (pods: the hash of their template): more than one
+    during a rollout, none where it is not known.
     """
 
     ready: int
@@ -20,6 +22,7 @@ class ReplicaState:
     unschedulable: int = 0
     desired: int
     version: str = ""
+    revisions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.ready < 0 or self.desired < 0 or not 0 <= self.unschedulable <= len(self.starting):

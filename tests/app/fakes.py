@@ -60,6 +60,7 @@ class FakeSource:
     """Answers `demand` per second for every endpoint, or what it was told to fail with."""
 
     demand: float = 4.0
+    queue: float = 0.0
     error: HeadstartError | None = None
     silent: bool = False
 
@@ -79,7 +80,7 @@ class FakeSource:
         if self.silent:
             return {}
         recent = self.history(policies, now - timedelta(hours=1), now, TURN)
-        return {endpoint: Reading(recent=series, queue=0.0, reactive={}) for endpoint, series in recent.items()}
+        return {endpoint: Reading(recent=series, queue=self.queue, reactive={}) for endpoint, series in recent.items()}
 
     def problems(self) -> Mapping[EndpointId, str]:
         return {}
@@ -90,6 +91,7 @@ class FakeTarget:
     """A cluster that obeys at once; `error` makes it silent, `refuse` makes orders end in that outcome."""
 
     replicas: dict[EndpointId, int] = field(default_factory=dict)
+    revisions: tuple[str, ...] = ()
     error: HeadstartError | None = None
     refuse: ActuationOutcome | None = None
     announced: list[Decision] = field(default_factory=list)
@@ -99,7 +101,7 @@ class FakeTarget:
         if self.error is not None:
             raise self.error
         return {
-            policy.endpoint: ReplicaState(ready=count, desired=count)
+            policy.endpoint: ReplicaState(ready=count, desired=count, revisions=self.revisions)
             for policy in policies
             for count in [self.replicas.setdefault(policy.endpoint, 2)]
         }
@@ -128,13 +130,15 @@ class PlainAdvisor:
     """Demand ahead is demand now."""
 
     refits: list[str] = field(default_factory=list)
+    profile: CapacityProfile | None = None
 
     def refit(self, policy: ScalingPolicy, history: DemandSeries, profile: CapacityProfile, now: datetime) -> None:
         self.refits.append(str(policy.endpoint))
+        self.profile = profile
 
     def advise(self, policy: ScalingPolicy, reading: Reading, replicas: ReplicaState | None, now: datetime) -> Advice:
         demand = float(reading.recent.values[-4:].mean())
         signals = ControlSignals(
             read_at=reading.recent.end, demand_now=demand, demand_ahead=demand, dip_floor=0.0, peak_soon=demand
         )
-        return Advice(signals=signals, choice=None, idle=None, profile=prior_profile(policy))
+        return Advice(signals=signals, choice=None, idle=None, profile=self.profile or prior_profile(policy))

@@ -10,7 +10,7 @@ import pytest
 import requests
 import structlog
 
-from scaler.adapters.store.store import SqlStore
+from scaler.adapters.store.store import Learned, SqlStore
 from scaler.app.bootstrap import Outside, assemble
 from scaler.app.http import HttpServer, build_app, listen
 from scaler.app.service import Service
@@ -37,13 +37,22 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.clock, self.source, self.target = FakeClock(), FakeSource(), FakeTarget()
         self.policies = FakePolicies([a_policy()])
-        outside = Outside(clock=self.clock, policies=self.policies, source=self.source, target=self.target)
-        settings = load_settings(store=f"sqlite:///{folder}/store.db")
-        self.service: Service = assemble(settings, outside, SqlStore.open(settings.store), PlainAdvisor)
+        self.settings = load_settings(store=f"sqlite:///{folder}/store.db")
+        self.service = self.new_service()
         listener = listen("127.0.0.1", 0)
         self.client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
         self.server = HttpServer(build_app(self.service), listener)
         self.server.start()
+
+    def new_service(self) -> Service:
+        outside = Outside(clock=self.clock, policies=self.policies, source=self.source, target=self.target)
+        return assemble(self.settings, outside, SqlStore.open(self.settings.store), PlainAdvisor)
+
+    def restart(self) -> None:
+        """Another process on the same store."""
+        self.service.stop()
+        self.service = self.new_service()
+        self.service.restore()
 
     def turn(self) -> dict[str, object]:
         """One turn later: the row that was recorded."""
@@ -130,6 +139,52 @@ def test_a_policy_that_is_gone_takes_its_endpoint_and_its_gauges_along(world: Wo
     world.service.turn()
     assert [row["name"] for row in world.client.get("/api/v1/endpoints").json()] == ["other"]
     assert 'headstart_replicas{name="chat"' not in world.client.get("/metrics").text
+
+
+# What a restart keeps
+
+
+def queued_minutes(world: World, minutes: int = 60) -> None:
+    """Two replicas that are thought to carry 2 a second each carry 1.5, and the queue never ends."""
+    world.source.demand, world.source.queue = 3.0, 80.0
+    for _ in range(minutes):
+        world.target.replicas[CHAT] = 2
+        world.service.turn()
+        world.clock.move(timedelta(minutes=1))
+
+
+def capacity_in_use(world: World) -> float:
+    """Capacity that a turn decides with, once it was refitted."""
+    world.service.refit_due()
+    row = world.turn()
+    assert isinstance(row["demand_per_replica"], float)
+    return row["demand_per_replica"]
+
+
+def test_learned_capacity_is_still_there_after_a_restart(world: World) -> None:
+    world.target.revisions = ("7c9",)
+    queued_minutes(world)
+    learned = capacity_in_use(world)
+    assert learned == pytest.approx(1.5, rel=0.02)
+    world.restart()
+    assert capacity_in_use(world) == pytest.approx(learned, rel=0.01)
+
+
+def test_a_model_version_that_came_while_the_service_was_down_begins_at_the_policy(world: World) -> None:
+    world.target.revisions = ("7c9",)
+    queued_minutes(world)
+    world.restart()
+    world.target.revisions = ("d41",)
+    queued_minutes(world, minutes=1)
+    assert capacity_in_use(world) == 2.0
+
+
+def test_what_another_release_learned_is_not_read_and_is_learned_anew(world: World) -> None:
+    world.service.store.save_learned("capacity", 99, Learned(document={}), world.clock.now())
+    restarted = world.new_service()
+    restarted.restore()
+    assert restarted.cycle.capacities == {}
+    restarted.stop()
 
 
 # What HTTP says

@@ -1,5 +1,6 @@
 """Capacity follows what replicas were seen to carry, and only where that says something."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from math import exp, log, nan
@@ -8,7 +9,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from scaler.core.capacity import MOST_FACTOR, CapacityObservation, advance, learned_capacity, profile_of
+from scaler.core.capacity import MOST_FACTOR, CapacityObservation, LearnedCapacity, advance, profile_of
 from scaler.domain.policy import Latency, Slo
 from scaler.domain.replicas import CapacityProfile, StartupLaw
 from tests.builders import MINUTE, NOON, SECOND
@@ -33,6 +34,19 @@ def a_minute(at: datetime = NOON, **more: object) -> CapacityObservation:
 def minutes(n: int, until: timedelta = timedelta(0), **more: object) -> list[CapacityObservation]:
     """The first of `n` + 1 alike only says how things stood before; the last is at noon less `until`."""
     return [a_minute(NOON - until - i * MINUTE, **more) for i in reversed(range(n + 1))]
+
+
+def learned_capacity(
+    prior: CapacityProfile,
+    slo: Slo,
+    seen: Sequence[CapacityObservation],
+    previous: CapacityProfile | None = None,
+) -> CapacityProfile:
+    """The profile after these minutes, in the order of time."""
+    state: LearnedCapacity | None = None
+    for one in sorted(seen, key=lambda one: one.at):
+        state = advance(state, one, prior, slo)
+    return profile_of(state, prior, previous)
 
 
 def down_to(carried: float) -> float:
@@ -74,16 +88,16 @@ MOVES = {
 def test_one_minute_moves_capacity_as_far_as_it_is_evidence(label: str) -> None:
     minute, before, expected = MOVES[label]
     seen = [a_minute(NOON - MINUTE, **before), a_minute(**minute)]
-    assert learned_capacity(PRIOR, SLO, seen, NOON).demand_per_replica == pytest.approx(expected)
+    assert learned_capacity(PRIOR, SLO, seen).demand_per_replica == pytest.approx(expected)
 
 
 def test_without_evidence_the_profile_is_the_policys() -> None:
-    assert learned_capacity(PRIOR, SLO, [], NOON) is PRIOR
-    assert learned_capacity(PRIOR, SLO, minutes(600), NOON) is PRIOR
+    assert learned_capacity(PRIOR, SLO, []) is PRIOR
+    assert learned_capacity(PRIOR, SLO, minutes(600)) is PRIOR
 
 
 def test_steady_misses_bring_capacity_to_what_was_carried_when_they_happened() -> None:
-    profile = learned_capacity(PRIOR, SLO, minutes(50, latency_seconds=MISSED), NOON)
+    profile = learned_capacity(PRIOR, SLO, minutes(50, latency_seconds=MISSED))
     assert profile.demand_per_replica == pytest.approx(2.003, abs=0.001)
     assert "50 too slow" in profile.measured_how
     assert profile.measured_at == NOON
@@ -93,7 +107,7 @@ def test_steady_misses_bring_capacity_to_what_was_carried_when_they_happened() -
 def test_after_misses_it_comes_back_when_more_is_carried_again() -> None:
     slow = minutes(50, until=timedelta(hours=10), latency_seconds=MISSED)
     fine = minutes(300, demand=5.0)
-    assert learned_capacity(PRIOR, SLO, slow + fine, NOON).demand_per_replica == pytest.approx(2.5, rel=0.01)
+    assert learned_capacity(PRIOR, SLO, slow + fine).demand_per_replica == pytest.approx(2.5, rel=0.01)
 
 
 def test_replicas_that_carry_just_what_was_thought_are_never_found_slow_or_fast() -> None:
@@ -110,43 +124,43 @@ def test_replicas_that_carry_just_what_was_thought_are_never_found_slow_or_fast(
             )
         )
     assert max(one.queue for one in seen) > 1000
-    assert learned_capacity(PRIOR, SLO, seen, NOON) is PRIOR
+    assert learned_capacity(PRIOR, SLO, seen) is PRIOR
 
 
 def test_where_the_queue_is_unknown_misses_right_after_a_shortage_do_not_count() -> None:
     unknown = {"queue": nan}
     shortage = minutes(2, until=5 * MINUTE, demand=9.0, latency_seconds=MISSED, **unknown)
-    assert learned_capacity(PRIOR, SLO, shortage + minutes(3, latency_seconds=MISSED, **unknown), NOON) is PRIOR
+    assert learned_capacity(PRIOR, SLO, shortage + minutes(3, latency_seconds=MISSED, **unknown)) is PRIOR
     later = minutes(3, until=-20 * MINUTE, latency_seconds=MISSED, **unknown)
-    assert learned_capacity(PRIOR, SLO, shortage + later, NOON + 20 * MINUTE).demand_per_replica < 2.5
+    assert learned_capacity(PRIOR, SLO, shortage + later).demand_per_replica < 2.5
 
 
 def test_a_new_version_starts_from_the_policy_again() -> None:
     slow = minutes(50, until=timedelta(hours=2), latency_seconds=MISSED, version="v1")
-    assert learned_capacity(PRIOR, SLO, slow + minutes(1, version="v2"), NOON) is PRIOR
-    assert learned_capacity(PRIOR, SLO, slow, NOON) is not PRIOR
+    assert learned_capacity(PRIOR, SLO, slow + minutes(1, version="v2")) is PRIOR
+    assert learned_capacity(PRIOR, SLO, slow) is not PRIOR
 
 
-def test_minutes_older_than_a_week_and_of_the_future_do_not_count() -> None:
+def test_what_was_learned_more_than_a_week_ago_does_not_count() -> None:
     old = minutes(50, until=timedelta(days=8), latency_seconds=MISSED)
-    future = minutes(1, until=-5 * MINUTE, latency_seconds=MISSED)
-    assert learned_capacity(PRIOR, SLO, old + future, NOON) is PRIOR
+    assert learned_capacity(PRIOR, SLO, old + minutes(0, latency_seconds=MISSED)) is PRIOR
+
+
+def test_another_revision_starts_from_the_policy_again_and_an_unknown_one_changes_nothing() -> None:
+    slow = minutes(50, until=timedelta(hours=2), latency_seconds=MISSED, revision="7c9")
+    at_zero = minutes(1, until=timedelta(hours=1), ready_replicas=0)
+    assert learned_capacity(PRIOR, SLO, slow + minutes(1, revision="d41")) is PRIOR
+    again = minutes(1, revision="7c9")
+    after = learned_capacity(PRIOR, SLO, slow + at_zero + again)
+    assert after.demand_per_replica == learned_capacity(PRIOR, SLO, slow).demand_per_replica < 2.5
 
 
 def test_a_profile_that_hardly_moved_stays_the_same_value() -> None:
-    before = learned_capacity(PRIOR, SLO, minutes(50, latency_seconds=MISSED), NOON)
-    assert learned_capacity(PRIOR, SLO, minutes(60, latency_seconds=MISSED), NOON, before) is before
-    assert learned_capacity(PRIOR, SLO, minutes(5, latency_seconds=MISSED), NOON, before) is not before
+    before = learned_capacity(PRIOR, SLO, minutes(50, latency_seconds=MISSED))
+    assert learned_capacity(PRIOR, SLO, minutes(60, latency_seconds=MISSED), before) is before
+    assert learned_capacity(PRIOR, SLO, minutes(5, latency_seconds=MISSED), before) is not before
     other_law = replace(PRIOR, startup=replace(LAW, p95=300 * SECOND))
-    assert learned_capacity(other_law, SLO, minutes(60, latency_seconds=MISSED), NOON, before) is not before
-
-
-def test_minute_by_minute_is_the_same_as_all_at_once() -> None:
-    seen = minutes(20, latency_seconds=MISSED) + minutes(20, until=timedelta(hours=-1), demand=6.0)
-    state = None
-    for one in seen:
-        state = advance(state, one, PRIOR, SLO)
-    assert profile_of(state, PRIOR) == learned_capacity(PRIOR, SLO, seen, NOON + timedelta(hours=2))
+    assert learned_capacity(other_law, SLO, minutes(60, latency_seconds=MISSED), before) is not before
 
 
 LEVEL = st.one_of(st.just(nan), st.floats(0, 1e4))
@@ -171,11 +185,11 @@ SEEN = st.lists(
 def test_whatever_was_seen_capacity_stays_near_the_policy_and_order_does_not_matter(
     seen: list[CapacityObservation],
 ) -> None:
-    capacity = learned_capacity(PRIOR, SLO, seen, NOON).demand_per_replica
+    capacity = learned_capacity(PRIOR, SLO, seen).demand_per_replica
     rounding = 1 + 1e-9
     assert capacity / PRIOR.demand_per_replica * rounding >= 1 / MOST_FACTOR
     assert capacity / PRIOR.demand_per_replica <= MOST_FACTOR * rounding
-    assert learned_capacity(PRIOR, SLO, seen[::-1], NOON).demand_per_replica == capacity
+    assert learned_capacity(PRIOR, SLO, seen[::-1]).demand_per_replica == capacity
 
 
 @hypothesis.given(seen=SEEN)
@@ -183,6 +197,5 @@ def test_whatever_was_seen_capacity_stays_near_the_policy_and_order_does_not_mat
 def test_one_more_miss_never_raises_capacity(seen: list[CapacityObservation]) -> None:
     seen = [replace(one, version="a") for one in seen]
     last = a_minute(NOON + SECOND, latency_seconds=MISSED, version="a")
-    later = NOON + 2 * SECOND
-    before = learned_capacity(PRIOR, SLO, seen, later).demand_per_replica
-    assert learned_capacity(PRIOR, SLO, [*seen, last], later).demand_per_replica <= before * (1 + 1e-12)
+    before = learned_capacity(PRIOR, SLO, seen).demand_per_replica
+    assert learned_capacity(PRIOR, SLO, [*seen, last]).demand_per_replica <= before * (1 + 1e-12)

@@ -12,6 +12,8 @@ ToService = Callable[[datetime], datetime]
 """From the API server's time to the service's own."""
 UNWATCHED_START = timedelta(hours=1)
 """A pod first seen older than this, and not ready within it, may have been ready before: its start was not watched."""
+_REVISION_LABELS = ("pod-template-hash", "controller-revision-hash")
+"""Of a Deployment's pods, and of a StatefulSet's or a DaemonSet's."""
 _ENDED = {"Failed", "Succeeded"}
 _CANNOT_START = {
     "CrashLoopBackOff",
@@ -33,12 +35,14 @@ def replica_state(target: TargetReading, pods: Iterable[Pod], to_service: ToServ
     """The standing pods counted; those not ready by the time they were created."""
     here = standing(pods)
     starting = [pod for pod in here if _since(pod, "Ready") is None]
+    ready = [pod for pod in here if _since(pod, "Ready") is not None]
     return ReplicaState(
-        ready=len(here) - len(starting),
+        ready=len(ready),
         starting=tuple(to_service(_created(pod)) for pod in starting),
         unschedulable=sum(map(_is_unschedulable, starting)),
         desired=target.desired,
         version=target.version,
+        revisions=tuple(sorted(set(filter(None, map(_revision, ready))))),
     )
 
 
@@ -90,6 +94,12 @@ class StartupWatch:
 
 def _phase(pod: Pod) -> str:
     return str(pod.get("status", {}).get("phase", ""))
+
+
+def _revision(pod: Pod) -> str:
+    """Which version of its template the pod was made from; "" where no label tells."""
+    labels = pod["metadata"].get("labels") or {}
+    return next((str(labels[name]) for name in _REVISION_LABELS if labels.get(name)), "")
 
 
 def _created(pod: Pod) -> datetime:

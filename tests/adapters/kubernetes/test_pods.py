@@ -33,6 +33,7 @@ def a_pod(
     waiting: str = "",
     unschedulable: bool = False,
     going: bool = False,
+    labels: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     conditions = [
         {"type": kind, "status": "False" if at is None else "True", "lastTransitionTime": stamp(at or created)}
@@ -41,7 +42,7 @@ def a_pod(
     if unschedulable:
         conditions[0]["reason"] = "Unschedulable"
     state = {"running": {"startedAt": stamp(started)}} if started is not None else {"waiting": {"reason": waiting}}
-    metadata: dict[str, Any] = {"uid": uid, "creationTimestamp": stamp(created)}
+    metadata: dict[str, Any] = {"uid": uid, "creationTimestamp": stamp(created), "labels": labels or {}}
     if going:
         metadata["deletionTimestamp"] = stamp(created)
     status = {
@@ -68,6 +69,18 @@ def test_pods_that_are_going_or_have_ended_do_not_count() -> None:
     pods = [a_pod("going", ready=30, going=True), a_pod("failed", phase="Failed"), a_pod("done", phase="Succeeded")]
     state = replica_state(TARGET, pods, same)
     assert (state.ready, state.starting) == (0, ())
+
+
+@pytest.mark.parametrize("label", ["pod-template-hash", "controller-revision-hash"])
+def test_the_revisions_are_those_of_the_ready_pods_each_once(label: str) -> None:
+    pods = [
+        a_pod("old", ready=30, labels={label: "7c9"}),
+        a_pod("old too", ready=30, labels={label: "7c9"}),
+        a_pod("new", ready=40, labels={label: "d41"}),
+        a_pod("newest", labels={label: "e05"}),
+    ]
+    assert replica_state(TARGET, pods, same).revisions == ("7c9", "d41")
+    assert replica_state(TARGET, [a_pod(ready=30)], same).revisions == ()
 
 
 def test_ages_are_told_in_the_services_own_time() -> None:
