@@ -1,13 +1,14 @@
 """When does the next request come? The arrival law of one sparse endpoint, learned one arrival at a time.
 
 A Markov renewal process with a daily season: the hazard of the next arrival depends on the time since the last one,
-on how long the gap before that was (bursts and pauses differ), and, outside sessions, on the half hour of the day. A
-timer (a job that comes every N minutes) adds an atom at its period. Little data is shrunk: an endpoint's class hazards
-towards its own pooled hazard, that towards a prior (`default_prior`, or `pooled_prior` of a fleet), with weights in
-events.
+on how long the gap before that was (bursts and pauses differ), and, outside sessions, on the half hour of the local
+day. A timer (a job that comes every N minutes) adds an atom at its period. Little data is shrunk: an endpoint's class
+hazards towards its own pooled hazard, that towards a prior (`default_prior`, or `pooled_prior` of a fleet), with
+weights in events.
 
 The functions here are plain loops over the arrays of `ArrivalLaw`, so that a compiler for numerical Python can compile
-the same code that the cycle calls. Times are seconds since the epoch, UTC. Nothing reads a clock.
+the same code that the cycle calls. Times are seconds since the epoch, UTC; only the season looks at local time, by the
+table that forecaster.calendar makes. Nothing reads a clock.
 
 Sources: hazards with Gamma-Poisson shrinkage are the posterior means of piecewise-constant hazards (Kalbfleisch and
 Prentice, The Statistical Analysis of Failure Time Data, ch. 3); hour-of-day factors as in Shahrad et al., ATC 2020.
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from forecaster.calendar import offset_changes
 from forecaster.errors import BadSeries
 from forecaster.series import FloatArray
 
@@ -64,7 +66,7 @@ class ArrivalPrior(NamedTuple):
     """What is believed of an endpoint before its first request.
 
     `hazard` (n_bins,) per second; `class_ratio` (3, n_bins): hazard after a short, middling or long gap over the pooled
-    one; `season` (48,): factor by half hour of the UTC day, mean about 1.
+    one; `season` (48,): factor by half hour of the local day, mean about 1.
     """
 
     hazard: FloatArray
@@ -76,7 +78,8 @@ class ArrivalLaw(NamedTuple):
     """The law's arrays; `observe` changes them in place, `copy_law` keeps an earlier state.
 
     `exposure_seconds` and `events` are (1 + 3, n_bins): all gaps, then by class of the gap before. `season` is (2, 48):
-    session starts and idle seconds by half hour of the UTC day. Derived from these: `cumulative` (3, n_bins + 1), the
+    session starts and idle seconds by half hour of the local day, which `zone_edges` (n + 1,) and `zone_offsets` (n,)
+    tell, see calendar.offset_changes. Derived from these: `cumulative` (3, n_bins + 1), the
     integrated hazard at the gap edges by class, and `season_factor` (48,). `starts` (8,) holds the last session starts,
     oldest first, NaN where there were fewer. `marks` holds scalars, see LAST ... PERIOD_CHANCE.
     """
@@ -92,6 +95,8 @@ class ArrivalLaw(NamedTuple):
     prior_hazard: FloatArray
     prior_ratio: FloatArray
     prior_season: FloatArray
+    zone_edges: FloatArray
+    zone_offsets: FloatArray
 
 
 def default_prior() -> ArrivalPrior:
@@ -102,11 +107,13 @@ def default_prior() -> ArrivalPrior:
     return ArrivalPrior(hazard, np.ones((N_CLASSES, len(middle))), np.ones(N_HALF_HOURS))
 
 
-def new_law(burst_window_seconds: float, prior: ArrivalPrior | None = None) -> ArrivalLaw:
-    """A law that has seen nothing. `burst_window_seconds` (the start-up time) is the window of `requests_per_burst`."""
+def new_law(burst_window_seconds: float, prior: ArrivalPrior | None = None, timezone: str = "UTC") -> ArrivalLaw:
+    """A law that has seen nothing. `burst_window_seconds` (the start-up time) is the window of `requests_per_burst`;
+    its days are those of `timezone`."""
     if not burst_window_seconds > 0:
         raise BadSeries(f"arrival law: need a burst window > 0 seconds, have {burst_window_seconds}")
     prior = prior or default_prior()
+    zone_edges, zone_offsets = offset_changes(timezone)
     edges = gap_edges()
     n_bins = len(edges) - 1
     marks = np.zeros(N_MARKS)
@@ -126,6 +133,8 @@ def new_law(burst_window_seconds: float, prior: ArrivalPrior | None = None) -> A
         prior_hazard=prior.hazard.copy(),
         prior_ratio=prior.class_ratio.copy(),
         prior_season=prior.season.copy(),
+        zone_edges=zone_edges.copy(),
+        zone_offsets=zone_offsets.copy(),
     )
     refresh(law)
     return law
@@ -144,10 +153,13 @@ def law_arrays(law: ArrivalLaw) -> dict[str, FloatArray]:
 def law_from_arrays(arrays: Mapping[str, FloatArray]) -> ArrivalLaw:
     """The law that `law_arrays` wrote. Raise BadSeries if a part is absent or of another shape."""
     fresh = new_law(1.0)._asdict()
-    for name, part in fresh.items():
+    n_offsets = np.size(arrays.get("zone_offsets", 0.0))  # zones differ in how often they changed
+    wanted = {name: part.shape for name, part in fresh.items()}
+    wanted |= {"zone_edges": (n_offsets + 1,), "zone_offsets": (n_offsets,)}
+    for name, needed in wanted.items():
         shape = np.shape(arrays[name]) if name in arrays else None
-        if shape != part.shape:
-            raise BadSeries(f"arrival law: {name} needs shape {part.shape}, have {shape}")
+        if shape != needed:
+            raise BadSeries(f"arrival law: {name} needs shape {needed}, have {shape}")
     return ArrivalLaw(**{name: np.array(arrays[name], dtype=np.float64) for name in fresh})
 
 
@@ -230,6 +242,13 @@ def refresh(law: ArrivalLaw) -> None:
         )
 
 
+def half_hour_of(law: ArrivalLaw, when: float) -> tuple[int, float]:
+    """The half hour of the local day that holds `when`, 0 to 47, and when it ends."""
+    offset = law.zone_offsets[bin_of(law.zone_edges, when)]
+    number = (when + offset) // HALF_HOUR_SECONDS
+    return int(number) % N_HALF_HOURS, (number + 1.0) * HALF_HOUR_SECONDS - offset
+
+
 def learn_gap(law: ArrivalLaw, gap_seconds: float, when: float) -> None:
     """Add one finished gap that ended at `when`: exposure to the bins it spans, an event to the one it ended in."""
     c = 1 + int(law.marks[GAP_CLASS])
@@ -244,11 +263,12 @@ def learn_gap(law: ArrivalLaw, gap_seconds: float, when: float) -> None:
     law.events[c, b] += 1.0
     at = when - gap_seconds + SESSION_GAP_SECONDS
     while at < when:
-        until = min(when, (at // HALF_HOUR_SECONDS + 1.0) * HALF_HOUR_SECONDS)
-        law.season[1, int(at // HALF_HOUR_SECONDS) % N_HALF_HOURS] += until - at
+        half_hour, ends = half_hour_of(law, at)
+        until = min(when, ends)
+        law.season[1, half_hour] += until - at
         at = until
     if gap_seconds >= SESSION_GAP_SECONDS:
-        law.season[0, int(when // HALF_HOUR_SECONDS) % N_HALF_HOURS] += 1.0
+        law.season[0, half_hour_of(law, when)[0]] += 1.0
     law.marks[N_GAPS] += 1.0
     law.marks[STALE] = 1.0
 
@@ -380,10 +400,10 @@ def hazard_between(law: ArrivalLaw, start: float, end: float) -> float:
         inside = total
         low = high
     while at < end:
-        half_hour = (last + at) // HALF_HOUR_SECONDS
-        until = min(end, (half_hour + 1.0) * HALF_HOUR_SECONDS - last)
+        half_hour, ends = half_hour_of(law, last + at)
+        until = min(end, ends - last)
         high = gap_hazard_integral(law, until)
-        total += (high - low) * law.season_factor[int(half_hour) % N_HALF_HOURS]
+        total += (high - low) * law.season_factor[half_hour]
         low = high
         at = until
     if law.marks[PERIOD] > 0.0 and last + end < law.marks[SESSION_START] + (TIMER_MISSES + 0.5) * law.marks[PERIOD]:

@@ -93,6 +93,25 @@ class DemandCalendar:
         return factors
 
 
+@lru_cache(maxsize=64)
+def offset_changes(timezone: str) -> tuple[FloatArray, FloatArray]:
+    """When local time changes against UTC, for plain loops: `edges` (n + 1,), epoch seconds from minus to plus
+    infinity, and `offsets` (n,), the seconds that local time is ahead between two edges. Known from 2000 to 2060;
+    beyond, the outermost offset."""
+    if timezone == "UTC":
+        return np.array([-np.inf, np.inf]), np.zeros(1)
+    first, last = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) // DAY_SECONDS for year in (2000, 2060))
+    by_day = [_offset(timezone, day * DAY_SECONDS) for day in range(first, last + 1)]
+    edges, offsets = [-np.inf], [by_day[0]]
+    for i in np.flatnonzero(np.diff(by_day)):
+        begin = (first + int(i)) * DAY_SECONDS
+        for epoch in range(begin + OFFSET_GRID_SECONDS, begin + DAY_SECONDS + 1, OFFSET_GRID_SECONDS):
+            if _offset(timezone, epoch) != offsets[-1]:
+                edges.append(epoch)
+                offsets.append(_offset(timezone, epoch))
+    return np.array([*edges, np.inf], dtype=np.float64), np.array(offsets, dtype=np.float64)
+
+
 def season_is_enabled(n_steps: int, step: timedelta, period: timedelta) -> bool:
     """A season counts only when two full periods of it have been seen."""
     return n_steps * step >= 2 * period

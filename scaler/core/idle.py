@@ -209,7 +209,8 @@ def advise(law: ArrivalLaw, ledger: FloatArray, terms: FloatArray, now: float, s
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IdleState:
-    """What is remembered of one endpoint between turns: arrival law, pre-warm ledger, and how far demand was read.
+    """What is remembered of one endpoint between turns: arrival law (in which time zone), pre-warm ledger, and how far
+    demand was read.
 
     A value: `advance` returns a new one. `law_arrays(state.law)`, `state.ledger` and `state.read_until` are all that a
     store must keep for a restart to go on where it stopped.
@@ -218,6 +219,7 @@ class IdleState:
     law: ArrivalLaw
     ledger: FloatArray
     read_until: datetime | None = None
+    timezone: str = "UTC"
 
 
 def new_ledger() -> FloatArray:
@@ -225,9 +227,11 @@ def new_ledger() -> FloatArray:
     return np.array([np.nan, np.nan, 0.0])
 
 
-def new_state(startup: timedelta, prior: ArrivalPrior | None = None) -> IdleState:
-    """Nothing seen yet. `prior` is what a fleet taught (forecaster.arrivals.pooled_prior)."""
-    return IdleState(law=new_law(startup.total_seconds(), prior), ledger=new_ledger())
+def new_state(startup: timedelta, prior: ArrivalPrior | None = None, timezone: str = "UTC") -> IdleState:
+    """Nothing seen yet. `prior` is what a fleet taught (forecaster.arrivals.pooled_prior); the law's days are those of
+    `timezone`."""
+    law = new_law(startup.total_seconds(), prior, timezone)
+    return IdleState(law=law, ledger=new_ledger(), timezone=timezone)
 
 
 def terms_of(policy: ScalingPolicy, startup: timedelta, turn_length: timedelta) -> FloatArray:
@@ -302,7 +306,7 @@ def advance(
                 miss(law)
             elif requests[i] > 0.0:
                 settle_arrival(law, ledger, terms, start + i * step, float(requests[i]))
-    after = IdleState(law=law, ledger=ledger, read_until=recent.end if len(requests) else state.read_until)
+    after = replace(state, law=law, ledger=ledger, read_until=recent.end if len(requests) else state.read_until)
     if replicas is None or len(requests) == 0 or np.isnan(requests[-1]):
         return after, _advice(law, True, False, "demand or replicas were not seen this turn")
     if requests[-1] > 0.0:

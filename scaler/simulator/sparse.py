@@ -36,8 +36,8 @@ from scaler.core.idle import STARTUP, TURN, turn
 BoolArray = NDArray[np.bool_]
 
 for _function in (
-    arrivals.gap_class, arrivals.bin_of, arrivals.refresh, arrivals.learn_gap, arrivals.watch, arrivals.observe,
-    arrivals.miss, arrivals.requests_per_burst, arrivals.gap_hazard_integral, arrivals.hazard_between,
+    arrivals.gap_class, arrivals.bin_of, arrivals.half_hour_of, arrivals.refresh, arrivals.learn_gap, arrivals.watch,
+    arrivals.observe, arrivals.miss, arrivals.requests_per_burst, arrivals.gap_hazard_integral, arrivals.hazard_between,
     arrivals.elapsed_at, arrivals.observe_steps, arrivals.median_interval, arrivals.find_timer, arrivals.timer_hazard,
     idle.mean_survival, idle.soon_pays, idle.weigh, idle.unless_law, idle.wanted_by_law, idle.price_of_cold,
     idle.settle_arrival, idle.close_pre_warm, idle.advise, idle.turn,
@@ -214,12 +214,13 @@ class IdleReplay:
     says at the step that starts at start + i x turn ("one stands: keep it?", "none stands: order one?"), from the steps
     before i only. `requests` are counts per control step, NaN where not seen (`core.idle.requests_per_step`); `terms`
     come from `core.idle.terms_of(policy, startup, turn)`; `prior` from `forecaster.arrivals.pooled_prior` of a fleet's
-    past. Requests in a step keep or order a replica whatever the advice. About 0.01 s a day of 15-s steps.
+    past; the law's days are those of `timezone`. Requests in a step keep or order a replica whatever the advice. About
+    0.01 s a day of 15-s steps.
     """
 
-    def __init__(self, terms: FloatArray, prior: ArrivalPrior | None = None) -> None:
+    def __init__(self, terms: FloatArray, prior: ArrivalPrior | None = None, timezone: str = "UTC") -> None:
         self.terms = terms
-        self.law: ArrivalLaw = new_law(float(terms[STARTUP]), prior)
+        self.law: ArrivalLaw = new_law(float(terms[STARTUP]), prior, timezone)
         self.ledger = idle.new_ledger()
         self._path = np.zeros(4)
 

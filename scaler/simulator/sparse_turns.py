@@ -48,7 +48,7 @@ def sparse_orders(
             return None
     terms = idle.terms_of(policy, profile.startup.mean, grid.step)
     requests = idle.requests_per_step(series)
-    learned = IdleReplay(terms, prior)
+    learned = IdleReplay(terms, prior, policy.spec.forecast.calendar.timezone)
     learned.learn(grid.start.timestamp(), requests[:first])
     plays = np.array([replay.playing(first)], dtype=np.int64)
     state, ledger = new_state(1, replay.rules, standing), idle.new_ledger()

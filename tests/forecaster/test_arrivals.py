@@ -69,6 +69,31 @@ def test_the_same_arrivals_give_the_same_arrays() -> None:
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, two, strict=True))
 
 
+def at_nine_in_berlin(n_days: int) -> list[float]:
+    """09:00 local each day from 16 March 2026 on: 08:00 UTC until summer time begins on the 29th, then 07:00."""
+    first = 1_773_648_000.0  # 2026-03-16 08:00 UTC
+    return [first + day * 86400.0 - (3600.0 if day >= 13 else 0.0) for day in range(n_days)]
+
+
+def test_the_season_keeps_the_local_hour_across_summer_time() -> None:
+    law = law_of.new_law(150.0, timezone="Europe/Berlin")
+    for when in at_nine_in_berlin(28):
+        law_of.observe(law, when, 1.0)
+    assert np.flatnonzero(law.season[0]).tolist() == [18]
+    assert law.season[1].sum() == pytest.approx(27 * 86400.0 - 3600.0 - 27 * law_of.SESSION_GAP_SECONDS)
+    law_of.refresh(law)
+    assert int(np.argmax(law.season_factor)) == 18
+    in_utc = law_of.new_law(150.0)
+    for when in at_nine_in_berlin(28):
+        law_of.observe(in_utc, when, 1.0)
+    assert np.flatnonzero(in_utc.season[0]).tolist() == [14, 16]
+
+
+def test_half_hours_end_where_local_ones_do() -> None:
+    law = law_of.new_law(150.0, timezone="Asia/Kathmandu")  # 5:45 ahead
+    assert law_of.half_hour_of(law, 1_772_452_800.0) == (35, 1_772_452_800.0 + 900.0)  # 17:45, until 18:00
+
+
 def test_reading_steps_equals_observing_their_arrivals() -> None:
     by_step = law_of.new_law(150.0)
     law_of.observe_steps(by_step, START, 15.0, np.array([1.0, 0.0, 0.0, 2.0]))

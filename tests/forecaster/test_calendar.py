@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from forecaster.calendar import DemandCalendar, PlannedEvent, season_is_enabled
+from forecaster.calendar import DemandCalendar, PlannedEvent, offset_changes, season_is_enabled
 from forecaster.errors import BadSeries
 from forecaster.panel import Panel
 
@@ -15,6 +15,15 @@ HOUR = timedelta(hours=1)
 def test_berlin_is_an_hour_ahead_until_the_last_sunday_of_march_and_two_after():
     offsets = DemandCalendar(timezone="Europe/Berlin").offsets(datetime(2026, 3, 28, 22, tzinfo=UTC), HOUR, 6)
     assert (offsets // 3600).tolist() == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin", "America/St_Johns", "Africa/Casablanca"])
+def test_the_table_of_changes_tells_the_offset_at_any_hour(timezone):
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    edges, offsets = offset_changes(timezone)
+    hours = start.timestamp() + 3600.0 * np.arange(3 * 8766)
+    told = offsets[np.searchsorted(edges, hours, side="right") - 1]
+    np.testing.assert_array_equal(told, DemandCalendar(timezone=timezone).offsets(start, HOUR, len(hours)))
 
 
 def test_a_day_before_keeps_the_local_hour_across_summer_time():

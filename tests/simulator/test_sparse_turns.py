@@ -22,9 +22,13 @@ def a_rare_trace(seed, days=1.0):
     return counts
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_compiled_turns_give_the_orders_of_the_whole_cycle(seed):
-    spec = {"scaleToZero": {"enabled": True, "coldRequestCost": 0.2}, "replicas": {"max": 3}}
+@pytest.mark.parametrize(("seed", "timezone"), [(1, "UTC"), (2, "Asia/Kolkata")])
+def test_the_compiled_turns_give_the_orders_of_the_whole_cycle(seed, timezone):
+    spec = {
+        "scaleToZero": {"enabled": True, "coldRequestCost": 0.2},
+        "replicas": {"max": 3},
+        "forecast": {"calendar": {"timezone": timezone}},
+    }
     request = ReplayRequest(
         policies={RARE: a_policy(spec, name="rare")},
         traces={RARE: a_series(a_rare_trace(seed))},

@@ -102,7 +102,8 @@ class SelfReplayAdvisor:
             return None
         if replay.is_sparse:
             startup = replay.profile.startup.mean
-            state = self._idle.get(policy.endpoint) or idle.new_state(startup)
+            timezone = policy.spec.forecast.calendar.timezone
+            state = self._idle.get(policy.endpoint) or idle.new_state(startup, timezone=timezone)
             terms = idle.terms_of(policy, startup, self._turn)
             self._idle[policy.endpoint], advice = idle.advance(state, reading.recent, terms, replicas, now)
             return advice
@@ -113,13 +114,15 @@ class SelfReplayAdvisor:
         )
 
     def _learn_arrivals(self, policy: ScalingPolicy, series: DemandSeries, startup: StartupLaw) -> None:
-        """Read history into the arrival law once; turns read on from there."""
-        if policy.endpoint in self._idle:
+        """Read history into the arrival law once, and anew if the policy's time zone changed; turns read on from
+        there."""
+        known, timezone = self._idle.get(policy.endpoint), policy.spec.forecast.calendar.timezone
+        if known is not None and known.timezone == timezone:
             return
-        learned = IdleReplay(idle.terms_of(policy, startup.mean, self._turn))
+        learned = IdleReplay(idle.terms_of(policy, startup.mean, self._turn), timezone=timezone)
         learned.learn(series.start.timestamp(), idle.requests_per_step(series))
-        state = idle.new_state(startup.mean)
-        self._idle[policy.endpoint] = replace(state, law=learned.law, read_until=series.end)
+        state = known or idle.new_state(startup.mean)
+        self._idle[policy.endpoint] = replace(state, law=learned.law, read_until=series.end, timezone=timezone)
 
     def _replay_of(self, policy: ScalingPolicy, profile: CapacityProfile, series: DemandSeries) -> EndpointReplay:
         """The endpoint's replay; a new one where there is none yet, where what it rests on has changed, or where it has
