@@ -101,9 +101,15 @@ def _plan(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals, u
 
 
 def _ready_in_steps(snapshot: Snapshot, replicas: ReplicaState) -> "np.typing.NDArray[np.float64]":
-    """Turns until each starting replica is expected to serve, ascending. One that is late is expected next turn."""
+    """Turns until each starting replica is expected to serve, ascending. One that is late is expected next turn.
+
+    No more than the ready ones lack: a rolling update starts replicas that take others' places and add nothing. Which
+    these are cannot be told, so the ones that come last are counted.
+    """
     expected = snapshot.profile.startup.p50
-    left = [max((ordered_at + expected - snapshot.now) / snapshot.turn, 0.0) for ordered_at in replicas.starting]
+    adding = max(0, replicas.desired - replicas.ready)
+    coming = replicas.starting[max(0, len(replicas.starting) - adding) :]
+    left = [max((ordered_at + expected - snapshot.now) / snapshot.turn, 0.0) for ordered_at in coming]
     return np.array(sorted(left), dtype=np.float64)
 
 

@@ -1,8 +1,9 @@
 """What can be made to go wrong in a replay or a policy test: `--fault NAME`, `world.faults`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import inf
 
 from scaler.domain.policy import parse_duration
 from scaler.errors import SettingsError
@@ -11,25 +12,38 @@ from scaler.simulator.world import Outage
 
 ALLOWED = (
     "forecast-noise, forecast-zero, forecast-shift:6h, metrics-outage:START/DURATION (such as 1d8h/10m), "
-    "failed-starts:0.1, slow-starts:3"
+    "failed-starts:0.1, slow-starts:3, varied-starts:0.3, cold-nodes:0.2/4m (share of starts, what a node adds), "
+    "rolling-update:START (such as 9h)"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
     """All faults of one run. `forecast` is "", "noise", "zero" or "shift" (by `shift`); outages are (start, length),
-    the start relative to the test span."""
+    the start relative to the test span as those of `rolling_updates`. `cold_fraction` of the starts need a `node`
+    first; `spread` is the standard deviation of the logarithm of a start."""
 
     forecast: str = ""
     shift: timedelta = timedelta(0)
     outages: tuple[tuple[timedelta, timedelta], ...] = ()
     failed_fraction: float = 0.0
     slow_factor: float = 1.0
+    spread: float = 0.0
+    cold_fraction: float = 0.0
+    node: timedelta = timedelta(0)
+    rolling_updates: tuple[timedelta, ...] = ()
     names: tuple[str, ...] = field(default=())
 
     def startup(self, model: StartupModel) -> StartupModel:
         """The start-up model with these faults in it."""
-        return replace(model, failed_fraction=self.failed_fraction, slow_factor=model.slow_factor * self.slow_factor)
+        return replace(
+            model,
+            sigma=self.spread,
+            cold_node_fraction=self.cold_fraction,
+            node=self.node,
+            failed_fraction=self.failed_fraction,
+            slow_factor=self.slow_factor,
+        )
 
     def outages_from(self, start: datetime) -> tuple[Outage, ...]:
         return tuple(Outage(start=start + after, end=start + after + length) for after, length in self.outages)
@@ -54,18 +68,36 @@ def _with(faults: Faults, kind: str, value: str) -> Faults:
     if kind == "forecast-shift":
         return replace(faults, forecast="shift", shift=parse_duration(value))
     if kind == "metrics-outage":
-        start, slash, length = value.partition("/")
-        if not slash:
-            raise ValueError("need START/DURATION")
+        start, length = _pair(value, "START/DURATION")
         return replace(faults, outages=(*faults.outages, (parse_duration(start), parse_duration(length))))
+    if kind == "rolling-update":
+        return replace(faults, rolling_updates=(*faults.rolling_updates, parse_duration(value)))
+    return _with_starts(faults, kind, value)
+
+
+def _with_starts(faults: Faults, kind: str, value: str) -> Faults:
     if kind == "failed-starts":
-        share = float(value)
-        if not 0 <= share < 1:
-            raise ValueError(f"need a share from 0 to below 1, found {value}")
-        return replace(faults, failed_fraction=share)
+        return replace(faults, failed_fraction=_number(value, "a share from 0 to below 1", lambda x: 0 <= x < 1))
     if kind == "slow-starts":
-        factor = float(value)
-        if not 0 < factor < float("inf"):
-            raise ValueError(f"need a factor above 0, found {value}")
-        return replace(faults, slow_factor=factor)
+        return replace(faults, slow_factor=_number(value, "a factor above 0", lambda x: 0 < x < inf))
+    if kind == "varied-starts":
+        return replace(faults, spread=_number(value, "a spread from 0 to 2", lambda x: 0 <= x <= 2))
+    if kind == "cold-nodes":
+        share, node = _pair(value, "SHARE/DURATION")
+        cold = _number(share, "a share from 0 to 1", lambda x: 0 <= x <= 1)
+        return replace(faults, cold_fraction=cold, node=parse_duration(node))
     raise ValueError("no such fault")
+
+
+def _pair(value: str, form: str) -> tuple[str, str]:
+    first, slash, second = value.partition("/")
+    if not slash:
+        raise ValueError(f"need {form}")
+    return first, second
+
+
+def _number(value: str, need: str, allowed: Callable[[float], bool]) -> float:
+    number = float(value)
+    if not allowed(number):
+        raise ValueError(f"need {need}, found {value}")
+    return number

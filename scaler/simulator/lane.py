@@ -5,10 +5,14 @@ first served; what finds no room waits. A row of the outcome is one step: the or
 else is as at its end. A replica is paid from its order until it is let go. Scale-in is instant and lets starting
 replicas go first, the newest first.
 
+A rolling update replaces the ready replicas one by one: a further replica starts beside those that were asked for, and
+when it is ready an outdated one goes. Starting replicas begin anew. Scale-in lets outdated replicas go first.
+
 Concurrency is served the same way in unit-seconds: a level d over a step of s seconds is d x s units of work, a replica
 that holds c at once does c per second, and what exceeds the room is carried on, as open requests are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +41,7 @@ class Lane:
         startup: StartupModel,
         rng: np.random.Generator,
         ready: int,
+        rolling_updates: Sequence[float] = (),
     ) -> None:
         n = len(work)
         self.work = work
@@ -44,7 +49,11 @@ class Lane:
         self.capacity = capacity_per_second
         self.ready = ready
         self.starting: list[tuple[float, float]] = []
-        """(ordered, ready) of each starting replica, oldest order first."""
+        """(ordered, ready) of each starting replica that was asked for, oldest order first."""
+        self.replacement: tuple[float, float] | None = None
+        """(ordered, ready) of the one that takes an outdated one's place."""
+        self.outdated = 0
+        self._rolling_updates = sorted(rolling_updates)
         self.queue = 0.0
         self.step = 0
         self.starts = 0
@@ -61,6 +70,7 @@ class Lane:
 
     @property
     def total(self) -> int:
+        """Replicas that were asked for: a replacement stands beside them."""
         return self.ready + len(self.starting)
 
     def order(self, replicas: int) -> None:
@@ -68,17 +78,24 @@ class Lane:
         total = self.ready + len(self.starting)
         if replicas > total:
             now = self.step * self.step_seconds
-            for _ in range(replicas - total):
-                self.starting.append((now, now + self.startup.draw_seconds(self._rng)))
-            self.starts += replicas - total
+            self.starting += [self._start(now) for _ in range(replicas - total)]
         elif replicas < total:
             kept = max(0, len(self.starting) - (total - replicas))
+            self.outdated = max(0, self.outdated - max(0, self.ready - replicas))
+            if self.outdated == 0:
+                self.replacement = None
             self.ready = min(self.ready, replicas)
             del self.starting[kept:]
+
+    def _start(self, now: float) -> tuple[float, float]:
+        self.starts += 1
+        return now, now + self.startup.draw_seconds(self._rng)
 
     def advance(self) -> None:
         """One step passes."""
         dt = self.step_seconds
+        if self._rolling_updates or self.outdated:
+            self._roll_out(self.step * dt)
         desired = self.ready + len(self.starting)
         end = (self.step + 1) * dt
         room = self.ready * self.capacity * dt
@@ -86,10 +103,24 @@ class Lane:
             room += self._became_ready(end)
         left = self.queue + self._listed[self.step] - room
         self.queue = left if left > NOTHING else 0.0
-        self.rows[self.step] = (desired, len(self.starting), self.ready, self.queue, room)
+        starting = len(self.starting) + (self.replacement is not None)
+        self.rows[self.step] = (desired, starting, self.ready, self.queue, room)
         self.step += 1
         if self.starting:
             self._became_ready(end, at_end=True)
+        if self.replacement is not None and self.replacement[1] <= end + NOTHING:
+            self.finished.append(self.replacement)
+            self.outdated -= 1
+            self.replacement = None
+
+    def _roll_out(self, now: float) -> None:
+        """Begin the rolling update that is due, and the next replacement of one under way."""
+        if self._rolling_updates and self._rolling_updates[0] <= now + NOTHING:
+            self._rolling_updates.pop(0)
+            self.outdated, self.replacement = self.ready, None
+            self.starting = [self._start(now) for _ in self.starting]
+        if self.outdated and self.replacement is None:
+            self.replacement = self._start(now)
 
     def _became_ready(self, end: float, at_end: bool = False) -> float:
         """Move the replicas that are ready before `end` (or at it) over; the units that they could serve until then."""

@@ -54,8 +54,7 @@ class Task:
     def start_seconds(self) -> float:
         """What a start costs at least: its loading. A random law may be as short as nothing."""
         law = self.startup
-        drawn = law.sigma > 0 or len(law.observed_seconds) > 0
-        return 0.0 if drawn else law.always_seconds
+        return 0.0 if law.sigma > 0 else law.always_seconds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -125,6 +125,7 @@ class _Span:
     last: int
     startup: StartupModel
     seed: int
+    rolling_updates: tuple[timedelta, ...] = ()
 
     @property
     def grid(self) -> StepGrid:
@@ -154,6 +155,7 @@ class _Span:
             startup=self.startup,
             rng=rng_for(self.seed, self.policy.endpoint),
             ready=self.standing,
+            rolling_updates=[after.total_seconds() for after in self.rolling_updates],
         )
 
 
@@ -263,6 +265,7 @@ def _span(request: ReplayRequest, name: EndpointId) -> _Span:
         last=grid.n_steps,
         startup=request.faults.startup(model),
         seed=request.seed,
+        rolling_updates=request.faults.rolling_updates,
     )
 
 

@@ -1,6 +1,5 @@
 """How long a replica takes from its order until it serves, in the simulated world."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,14 +8,14 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class StartupModel:
-    """One start takes `typical`, spread log-normally (`sigma` of the logarithm; 0: always the same) or drawn from
-    `observed_seconds` where given. With `cold_node_fraction` a node has to come first, which adds `node`. An attempt
-    fails with `failed_fraction` and begins anew (the replica keeps its place and its cost). All of it is
-    `slow_factor` times slower."""
+    """One start takes `typical`, spread log-normally (`sigma` of the logarithm; 0: always the same).
+
+    With `cold_node_fraction` a node has to come first, which adds `node`. An attempt fails with `failed_fraction` and
+    begins anew (the replica keeps its place and its cost). All of it is `slow_factor` times slower.
+    """
 
     typical: timedelta
     sigma: float = 0.0
-    observed_seconds: Sequence[float] = ()
     cold_node_fraction: float = 0.0
     node: timedelta = timedelta(0)
     failed_fraction: float = 0.0
@@ -36,8 +35,7 @@ class StartupModel:
     @property
     def always_same(self) -> bool:
         """No start differs from another."""
-        drawn = self.sigma > 0 or len(self.observed_seconds) > 0
-        return not (drawn or self.failed_fraction or self.cold_node_fraction)
+        return not (self.sigma or self.failed_fraction or self.cold_node_fraction)
 
     def draw_seconds(self, rng: np.random.Generator) -> float:
         """One start, order to ready, failures included."""
@@ -49,7 +47,5 @@ class StartupModel:
         return total * self.slow_factor
 
     def _attempt(self, rng: np.random.Generator) -> float:
-        if self.observed_seconds:
-            return float(self.observed_seconds[int(rng.integers(len(self.observed_seconds)))])
         typical = self.typical.total_seconds()
         return typical * float(np.exp(self.sigma * rng.standard_normal())) if self.sigma else typical

@@ -193,11 +193,17 @@ class SimulatedTarget:
             StartupObservation(ordered_at=self._time(ordered), ready_at=self._time(ready))
             for ordered, ready in lane.finished[-200:]
         ]
-        return finished + [StartupObservation(ordered_at=self._time(ordered)) for ordered, _ in lane.starting]
+        return finished + [StartupObservation(ordered_at=ordered) for ordered in self._starting(lane)]
+
+    def _starting(self, lane: Lane) -> list[datetime]:
+        """When each replica that is not ready was ordered, a rolling update's own among them."""
+        coming = [*lane.starting, *([lane.replacement] if lane.replacement is not None else [])]
+        return [self._time(ordered) for ordered, _ in coming]
 
     def _state(self, lane: Lane) -> ReplicaState:
-        starting = tuple(self._time(ordered) for ordered, _ in lane.starting)
-        return ReplicaState(ready=lane.ready, starting=starting, desired=lane.total, version=str(lane.step))
+        return ReplicaState(
+            ready=lane.ready, starting=tuple(self._starting(lane)), desired=lane.total, version=str(lane.step)
+        )
 
     def _time(self, seconds: float) -> datetime:
         return self._epoch + timedelta(seconds=seconds)

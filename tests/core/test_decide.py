@@ -54,6 +54,11 @@ def test_a_queue_that_will_not_drain_by_itself_is_ordered_for():
     assert decide(a_snapshot(queue=60.0)).final == 6
 
 
+def test_a_replica_that_a_rolling_update_starts_takes_anothers_place_and_drains_no_queue():
+    replacing = some_replicas(2, [145, 145, 145], desired=2)
+    assert decide(a_snapshot(queue=60.0, replicas=replacing)).plan == decide(a_snapshot(queue=60.0)).plan
+
+
 def test_a_queue_that_starting_replicas_will_drain_is_not_ordered_for():
     # Three more replicas are ready in 5 s: 60 waiting are gone long before a new replica would be ready.
     decision = decide(a_snapshot(queue=60.0, replicas=some_replicas(2, [145, 145, 145])))

@@ -61,6 +61,7 @@ def a_lane(
     capacity: float = 1.0,
     startup: float = 30.0,
     model: StartupModel | None = None,
+    rolling_updates: Sequence[float] = (),
 ) -> Lane:
     return Lane(
         np.array(work, dtype=np.float64),
@@ -69,6 +70,7 @@ def a_lane(
         startup=model or StartupModel(typical=timedelta(seconds=startup)),
         rng=np.random.Generator(np.random.PCG64(1)),
         ready=ready,
+        rolling_updates=rolling_updates,
     )
 
 

@@ -9,11 +9,14 @@ from tests.simulator.makers import MONDAY
 
 
 def test_every_documented_fault_is_understood():
-    faults = parse_faults(["forecast-shift:6h", "metrics-outage:1d8h/10m", "failed-starts:0.1", "slow-starts:3"])
+    starts = ["failed-starts:0.1", "slow-starts:3", "varied-starts:0.3", "cold-nodes:0.2/4m"]
+    faults = parse_faults(["forecast-shift:6h", "metrics-outage:1d8h/10m", "rolling-update:9h", *starts])
     assert (faults.forecast, faults.shift) == ("shift", timedelta(hours=6))
     assert faults.outages == ((timedelta(hours=32), timedelta(minutes=10)),)
     model = faults.startup(StartupModel(typical=timedelta(seconds=150)))
-    assert (model.failed_fraction, model.slow_factor) == (0.1, 3.0)
+    assert (model.failed_fraction, model.slow_factor, model.sigma) == (0.1, 3.0, 0.3)
+    assert (model.cold_node_fraction, model.node) == (0.2, timedelta(minutes=4))
+    assert faults.rolling_updates == (timedelta(hours=9),)
     assert parse_faults(["forecast-noise"]).forecast == "noise"
     assert parse_faults(["forecast-zero"]).forecast == "zero"
 
@@ -34,6 +37,10 @@ def test_an_outage_is_relative_to_the_test_span():
         "failed-starts:1",
         "slow-starts:0",
         "forecast-zero:1",
+        "varied-starts:-1",
+        "cold-nodes:0.2",
+        "cold-nodes:2/4m",
+        "rolling-update",
     ],
 )
 def test_an_unknown_or_incomplete_fault_names_what_is_allowed(name):

@@ -92,3 +92,35 @@ def test_nothing_is_lost_and_hours_are_what_the_timeline_says(work, orders, star
     assert all(lane.served(k) <= lane.rows[k, 4] + 1e-9 for k in range(len(work)))
     assert np.all(out.wait_seconds >= 0)
     assert np.all((out.wait_seconds > 0) == (out.queue > 0))
+
+
+def rolled_out(orders, *, ready=2, startup=30.0, at=15.0):
+    """A lane of one unit per second and step, in which a rolling update begins at the second step."""
+    model = StartupModel(typical=timedelta(seconds=startup))
+    return played(a_lane([15] * len(orders), ready=ready, model=model, rolling_updates=[at]), orders)
+
+
+def test_a_rolling_update_replaces_the_ready_ones_one_by_one_beside_what_was_asked_for():
+    lane = rolled_out([2] * 7)
+    assert lane.rows[:, 0].tolist() == [2] * 7
+    assert lane.rows[:, 1].tolist() == [0, 1, 1, 1, 1, 0, 0]
+    assert lane.rows[:, 2].tolist() == [2] * 7
+    assert lane.finished == [(15.0, 45.0), (45.0, 75.0)]
+    assert (lane.starts, lane.outdated, lane.replacement) == (2, 0, None)
+
+
+def test_what_was_starting_when_the_update_came_begins_anew():
+    lane = rolled_out([3, 3, 3, 3, 3], startup=30.0, ready=0)
+    assert lane.rows[:, 2].tolist() == [0, 0, 0, 3, 3]
+    assert lane.outdated == 0
+
+
+def test_scale_in_lets_outdated_replicas_go_first_and_ends_the_update_with_the_last():
+    lane = rolled_out([3, 3, 3, 3, 1, 1], ready=3)
+    assert lane.rows[:, 1].tolist() == [0, 1, 1, 1, 0, 0]
+    assert (lane.ready, lane.outdated, lane.replacement) == (1, 0, None)
+
+
+def test_replicas_ordered_during_an_update_add_to_the_room():
+    lane = rolled_out([2, 2, 4, 4, 4, 4], ready=2)
+    assert lane.rows[:, 2].tolist() == [2, 2, 2, 2, 4, 4]

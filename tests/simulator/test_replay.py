@@ -144,6 +144,29 @@ def test_slow_and_failed_starts_cost_attainment():
     assert bad.outcomes[OWN].attainment(10.0) < fine.outcomes[OWN].attainment(10.0)
 
 
+def test_a_rolling_update_at_steady_demand_changes_no_order_and_costs_one_more_replica_while_it_lasts():
+    def played(*names):
+        steady = a_series(np.full(4 * 60, 60.0))
+        faults, floor = parse_faults(names), {"replicas": {"min": 6, "max": 12}}
+        request = a_request(trace=steady, spec=floor, faults=faults, with_clairvoyant=False, baselines=())
+        return run_replay(request, present_advisor).endpoints[CHAT].outcomes[OWN]
+
+    plain, updated = played(), played("rolling-update:30m")
+    assert np.array_equal(updated.desired, plain.desired)
+    assert updated.attainment(10) == plain.attainment(10) == 1.0
+    n, startup_hours = 6, 150 / 3600
+    assert updated.replica_hours - plain.replica_hours == pytest.approx(n * startup_hours)
+    assert updated.starts == plain.starts + n
+
+
+def test_starts_on_cold_nodes_take_as_much_longer_as_a_node_takes():
+    request = a_request(faults=parse_faults(["cold-nodes:1/4m"]), with_clairvoyant=False, baselines=())
+    late = run_replay(request, present_advisor).endpoints[CHAT].outcomes[OWN]
+    first = np.flatnonzero(np.diff(late.starting) > 0)[0] + 1
+    ready = np.flatnonzero(np.diff(late.ready) > 0)
+    assert (ready[ready > first][0] + 1 - first) * 15 == pytest.approx(390, abs=15)
+
+
 def test_several_endpoints_lead_with_their_name_and_add_up(tmp_path):
     names = [EndpointId("prod", name) for name in ("b", "a")]
     request = a_request(
