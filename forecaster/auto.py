@@ -132,7 +132,7 @@ class Auto:
             own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
             members[name] = METHODS[name].restore(own)
         return FittedAuto(
-            method=replace(self, members=tuple(arrays["pool"].tolist())),
+            method=replace(self, members=tuple(arrays["pool"].tolist()), prior=tuple(arrays["prior"].tolist())),
             members=members,
             fitted_until=fitted_until,
             ledger=ledger,
@@ -186,6 +186,7 @@ class FittedAuto:
             "ledger.quantiles": self.ledger.quantiles.astype(np.float32),
             "ledger.actual": self.ledger.actual,
             "pool": np.array(self.method.members),
+            "prior": np.array(self.method.prior),
             "members": np.array(list(self.members)),
             "lattice": self.lattice,
             "fitted_until": np.array(self.fitted_until.timestamp()),

@@ -1,22 +1,28 @@
 """Thousands of endpoints: a day ahead for all of them in one pass, and fits shared among processes or a cluster.
 
-Vectorised methods need none of this: they take a panel of any number of series. `fit_many` is for methods that learn
-each endpoint by itself; `statistical_pool` for the models of statsforecast, on this machine or on Ray or Dask.
+Vectorised methods need none of this: they take a panel of any number of series. `fit_many` is for what learns each
+endpoint by itself, and for the models of statsforecast: on the processes of this machine, or on the workers of Ray or
+Dask (extras `ray`, `dask`, through fugue).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import base64
+import pickle
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forecaster.calendar import IntArray
-from forecaster.forecaster import FittedModel, Forecaster, data_digest
+from forecaster.errors import ForecasterError
+from forecaster.forecaster import FittedModel, Forecaster, on_same_grid
 from forecaster.methods.residual import quantiles_of
-from forecaster.methods.statistical import MODELS, hourly, hourly_paths
 from forecaster.panel import Panel
+from forecaster.scorecard import Scores, scores_of
 from forecaster.series import DemandSeries, FloatArray
 
 DAY = timedelta(days=1)
@@ -26,9 +32,8 @@ GROWTH_TRUST = 0.5
 ERROR_DAYS = 5
 ERROR_SLOTS = timedelta(minutes=30)
 CHANGE_STRIDES = 400  # changes are measured from so many past moments
-
-Progress = Callable[[int, int], None]
-"""Called with (endpoints done, endpoints in all)."""
+BATCH = 32  # endpoints that are fitted together where a method can
+WAVE = 64  # batches that a cluster is given at once: what a wave has fitted is kept before the next begins
 
 
 def forecast_day_by_minute(panel: Panel, levels: FloatArray) -> Iterator[NDArray[np.float32]]:
@@ -136,50 +141,119 @@ class ChangeTable:
         return np.asarray(np.maximum(root, 0.0) ** 2)
 
 
-def fit_many(
-    series_by_key: Mapping[str, DemandSeries],
-    forecaster: Forecaster,
-    *,
-    previous: Mapping[str, FittedModel] | None = None,
-    n_processes: int = 1,
-    progress: Progress | None = None,
-) -> Iterator[FittedModel]:
-    """Fit each endpoint, yielding models in the order of the mapping as they are ready: save each and a run that breaks
-    off can go on. An endpoint whose previous model learnt from the very same history is yielded as it was, unfitted.
-    Raises ShortHistory for an endpoint of which nothing was seen.
-    """
-    old = dict(previous or {})
-    jobs = [(forecaster, key, series, old.get(key)) for key, series in series_by_key.items()]
-    if n_processes <= 1:
-        for done, job in enumerate(jobs, start=1):
-            yield _fit_one(job)
-            if progress is not None:
-                progress(done, len(jobs))
-        return
-    with ProcessPoolExecutor(max_workers=n_processes) as pool:
-        for done, model in enumerate(pool.map(_fit_one, jobs, chunksize=4), start=1):
-            yield model
-            if progress is not None:
-                progress(done, len(jobs))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FitJob:
+    """One endpoint to fit. `previous`, its last model, saves work."""
+
+    key: str
+    series: DemandSeries
+    forecaster: Forecaster
+    previous: FittedModel | None = None
 
 
-def _fit_one(job: tuple[Forecaster, str, DemandSeries, FittedModel | None]) -> FittedModel:
-    forecaster, key, series, old = job
-    if (
-        old is not None
-        and old.data_digest == data_digest(series)
-        and forecaster.method in (old.method, old.fell_back_from)
-    ):
-        return old
-    return forecaster.fit(key, series, old)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FitResult:
+    """What came of one job: a model and how good its method lately was, or why there is none."""
+
+    key: str
+    model: FittedModel | None
+    scores: Scores
+    problem: str = ""
 
 
-def statistical_pool(
-    panel: Panel, n_hours: int = 24, *, names: tuple[str, ...] = MODELS, n_processes: int = 1, engine: str = ""
-) -> dict[str, FloatArray]:
-    """Hourly point paths of every statsforecast model for every endpoint, each (n_series, n_hours).
+@dataclass(frozen=True)
+class Workers:
+    """Who does the work: `processes` of this machine, or the cluster that `engine` "ray" or "dask" finds."""
 
-    `engine` "ray" or "dask" shares the endpoints among a cluster's workers (extras `ray`, `dask`).
-    """
-    hours, _ = hourly(panel)
-    return hourly_paths(hours, names, n_hours, n_processes=n_processes, engine=engine)
+    processes: int = 1
+    engine: str = ""
+
+
+def fit_many(jobs: Sequence[FitJob], workers: Workers, *, with_scores: bool = True) -> Iterator[FitResult]:
+    """Fit every job's endpoint, yielding results in the order of the jobs as they come: keep each, and a run that
+    breaks off has lost little. An endpoint that cannot be fitted is yielded with its reason."""
+    batches = [_Batch(jobs=tuple(some), with_scores=with_scores) for some in _batches(jobs)]
+    for results in _mapped(batches, workers):
+        yield from results
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    jobs: tuple[FitJob, ...]
+    with_scores: bool
+
+    def fit(self) -> list[FitResult]:
+        first, series = self.jobs[0], {job.key: job.series for job in self.jobs}
+        try:
+            if len(self.jobs) == 1:
+                models = [first.forecaster.fit(first.key, first.series, first.previous)]
+            else:
+                models = first.forecaster.fit_together(series)
+        except ForecasterError as error:
+            if len(self.jobs) == 1:
+                return [FitResult(key=first.key, model=None, scores={}, problem=str(error))]
+            alone = [_Batch(jobs=(job,), with_scores=self.with_scores) for job in self.jobs]
+            return [result for one in alone for result in one.fit()]
+        scores = scores_of(models, series) if self.with_scores else [{} for _ in models]
+        return [FitResult(key=model.key, model=model, scores=own) for model, own in zip(models, scores, strict=True)]
+
+
+def _batches(jobs: Sequence[FitJob]) -> Iterator[list[FitJob]]:
+    """Neighbours that one pass can fit, BATCH at most; all others alone."""
+    batch: list[FitJob] = []
+    for job in jobs:
+        if batch and (len(batch) == BATCH or not _fit_together(batch[0], job)):
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _fit_together(one: FitJob, other: FitJob) -> bool:
+    same_way = one.forecaster == other.forecaster and one.forecaster.fits_together
+    return same_way and on_same_grid(one.series, other.series)
+
+
+def _mapped(batches: Sequence[_Batch], workers: Workers) -> Iterator[list[FitResult]]:
+    if workers.engine:
+        for first in range(0, len(batches), WAVE):
+            yield from _on_engine(batches[first : first + WAVE], workers.engine)
+    elif workers.processes <= 1 or len(batches) == 1:
+        yield from map(_Batch.fit, batches)
+    else:
+        with ProcessPoolExecutor(max_workers=min(workers.processes, len(batches))) as pool:
+            yield from pool.map(_Batch.fit, batches)
+
+
+def _on_engine(batches: Sequence[_Batch], engine: str) -> Iterator[list[FitResult]]:
+    """The batches shared among a cluster's workers. They travel pickled between processes of one run (as text: Dask's
+    tables take bytes for UTF-8); nothing that is kept is."""
+    import pandas as pd
+
+    fugue_api = import_module("fugue.api")  # an extra: absent unless a cluster is used
+
+    def fit_some(some: pd.DataFrame) -> pd.DataFrame:
+        fitted = [_packed(_unpacked(batch).fit()) for batch in some["content"]]
+        return pd.DataFrame({"number": some["number"].to_numpy(), "content": fitted})
+
+    table = pd.DataFrame({"number": range(len(batches)), "content": [_packed(batch) for batch in batches]})
+    told = fugue_api.transform(
+        table,
+        fit_some,
+        schema="number:long,content:str",
+        partition={"by": ["number"]},
+        engine=engine,
+        as_local=True,
+    )
+    found = told if isinstance(told, pd.DataFrame) else fugue_api.as_pandas(told)
+    for content in found.sort_values("number")["content"]:
+        yield _unpacked(content)
+
+
+def _packed(content: Any) -> str:
+    return base64.b85encode(pickle.dumps(content)).decode()
+
+
+def _unpacked(text: str) -> Any:
+    return pickle.loads(base64.b85decode(text))

@@ -4,30 +4,35 @@
     model = forecaster.fit("prod/chat-7b", history)
     forecast = forecaster.forecast(model, history, issued_at=now, horizon=timedelta(hours=24))
 
-`fit` is the slow part (a second or so for `auto`; nothing for simple methods) and is meant to run hourly or daily;
-`forecast` takes milliseconds and is given the newest history each time. models are kept by forecaster.store.
+`fit` is the slow part (seconds for `auto` on weeks of history; nothing for simple methods) and is meant to run hourly
+or daily; `forecast` is given the newest history each time. Models are kept by forecaster.store.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
+from forecaster.auto import Auto
 from forecaster.calendar import DemandCalendar, IntArray
 from forecaster.catalogue import method_named
 from forecaster.errors import ShortHistory
 from forecaster.forecast import DEFAULT_LEVELS, DemandForecast
-from forecaster.methods.base import FittedMethod
+from forecaster.methods.base import FittedMethod, Method
 from forecaster.methods.registry import METHODS
+from forecaster.methods.statistical import FittedStatistical, Statistical
 from forecaster.panel import Panel
+from forecaster.repair import repaired
 from forecaster.series import DemandSeries, DemandUnit, FloatArray, require_utc
 
 SHORTEST_HISTORY = timedelta(
     hours=24
 )  # below it nothing but the present is trusted (the rule of AWS predictive scaling)
 FALLBACK = "persistence"
+NEW_ENDPOINT = timedelta(days=7)
+"""With less than this seen, `auto` starts from the weights that the fleet taught."""
 # Learnt at these leads; a path is interpolated between them where a method does not say more.
 LEADS_SECONDS = (60, 300, 600, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, 64_800, 86_400)
 FEW_BINS = 30  # with fewer bins seen, errors of persistence say little and a guess widens them
@@ -50,41 +55,85 @@ class FittedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecaster:
-    """Fits and forecasts endpoints by one method. Holds no state: what is learnt is in the FittedModel."""
+    """Fits and forecasts endpoints by one method. Holds no state: what is learnt is in the FittedModel.
+
+    `prior` are the weights of the members of `auto` for endpoints seen for less than NEW_ENDPOINT, as
+    auto.fleet_prior gives them; () for equal ones.
+    """
 
     method: str = "auto"
     calendar: DemandCalendar = field(default_factory=DemandCalendar)
+    prior: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         method_named(self.method)
 
     def fit(self, endpoint_key: str, series: DemandSeries, previous: FittedModel | None = None) -> FittedModel:
-        """Learn from the whole series. With less than SHORTEST_HISTORY seen, or too little for the method, the model is
-        that of persistence and says so. `previous`, the last model of this endpoint, saves work: `auto` then only
-        carries its ledger on, and fits its members anew once a day. Raises ShortHistory if not a single bin was
-        seen."""
+        """Learn from the whole series, but for what looks like an outage or a broken signal (forecaster.repair). With
+        less than SHORTEST_HISTORY seen, or too little for the method, the model is that of persistence and says so.
+        `previous`, the last model of this endpoint, saves work: `auto` then only carries its ledger on, and fits its
+        members anew once a day. Raises ShortHistory if not a single bin was seen."""
         if not np.any(np.isfinite(series.values)):
             raise ShortHistory(f"fit {endpoint_key}: have 0 seen of {len(series)} steps, need at least 1")
-        panel = _panel(endpoint_key, series, self.calendar)
-        name = self.method
-        learnt: FittedMethod | None = None
-        before = previous.learnt if previous is not None and previous.method == name else None
-        if name != FALLBACK and _seen(series) < SHORTEST_HISTORY:
-            name = FALLBACK
+        panel = panel_of({endpoint_key: repaired(series).series}, self.calendar)
+        before = previous.learnt if previous is not None and previous.method == self.method else None
+        if self.method == FALLBACK or _seen(series) < SHORTEST_HISTORY:
+            return self._fallen_back(endpoint_key, series, panel)
         try:
-            learnt = method_named(name).fit(panel, _steps_learnt(panel), before)
+            learnt = self._method_for(series).fit(panel, steps_learnt(panel), before)
         except ShortHistory:
-            name = FALLBACK
+            return self._fallen_back(endpoint_key, series, panel)
+        return self._model(endpoint_key, series, self.method, learnt)
+
+    def fit_together(self, series_by_key: Mapping[str, DemandSeries]) -> list[FittedModel]:
+        """The models of endpoints that are seen over the same span, fitted in one pass where the method can
+        (statsforecast's), else one after another; in the order of the mapping. Raises as `fit` does."""
+        first = next(iter(series_by_key.values()))
+        one_grid = all(on_same_grid(series, first) for series in series_by_key.values())
+        enough = all(_seen(series) >= SHORTEST_HISTORY for series in series_by_key.values())
+        learnt = None
+        if self.fits_together and one_grid and enough:
+            learnt = self._learnt_together(series_by_key)
+        if learnt is None:
+            return [self.fit(key, series) for key, series in series_by_key.items()]
+        return [
+            self._model(key, series, self.method, learnt.of_series(i))
+            for i, (key, series) in enumerate(series_by_key.items())
+        ]
+
+    @property
+    def fits_together(self) -> bool:
+        """Whether many endpoints are fitted in less time together than one after another."""
+        return isinstance(method_named(self.method), Statistical)
+
+    def _learnt_together(self, series_by_key: Mapping[str, DemandSeries]) -> FittedStatistical | None:
+        method = method_named(self.method)
+        panel = panel_of({key: repaired(series).series for key, series in series_by_key.items()}, self.calendar)
+        try:
+            return method.fit(panel, steps_learnt(panel)) if isinstance(method, Statistical) else None
+        except ShortHistory:
+            return None
+
+    def _method_for(self, series: DemandSeries) -> Method:
+        method = method_named(self.method)
+        if isinstance(method, Auto) and self.prior and is_new(series):
+            return replace(method, prior=self.prior)
+        return method
+
+    def _fallen_back(self, key: str, series: DemandSeries, panel: Panel) -> FittedModel:
+        return self._model(key, series, FALLBACK, METHODS[FALLBACK].fit(panel, steps_learnt(panel)))
+
+    def _model(self, key: str, series: DemandSeries, method: str, learnt: FittedMethod) -> FittedModel:
         return FittedModel(
-            key=endpoint_key,
-            method=name,
-            fell_back_from=self.method if name != self.method else "",
+            key=key,
+            method=method,
+            fell_back_from=self.method if method != self.method else "",
             unit=series.unit,
             step=series.step,
             fitted_until=series.end,
             calendar=self.calendar,
             data_digest=data_digest(series),
-            learnt=learnt or METHODS[FALLBACK].fit(panel, _steps_learnt(panel)),
+            learnt=learnt,
         )
 
     def forecast(
@@ -99,11 +148,12 @@ class Forecaster:
         """Quantiles for the bins from the one in progress at `issued_at` to `horizon` later, from bins ended by then.
 
         The series is the newest history on the grid that the model was fitted on; it may begin later than at the fit,
-        and bins between its end and `issued_at` count as not seen. Raises ShortHistory if nothing was seen.
+        and bins between its end and `issued_at` count as not seen, as does what looks broken. Raises ShortHistory if
+        nothing was seen.
         """
         require_utc(issued_at, "forecast issued_at")
-        known = _extended(series.until(issued_at), issued_at)
-        panel = _panel(fitted.key, known, fitted.calendar)
+        known = _extended(repaired(series.until(issued_at)).series, issued_at)
+        panel = panel_of({fitted.key: known}, fitted.calendar)
         level_array = np.asarray(levels, dtype=np.float64)
         steps_ahead = np.arange(max(-(-horizon // series.step), 1), dtype=np.int64)
         values = _next_path(fitted.learnt, panel, steps_ahead, level_array)
@@ -134,13 +184,22 @@ def data_digest(series: DemandSeries) -> str:
     return hashlib.sha256(head + series.values.tobytes()).hexdigest()
 
 
-def _panel(key: str, series: DemandSeries, calendar: DemandCalendar) -> Panel:
-    """The series as methods see it: planned events taken out, so that they are not learnt as a season."""
-    values = series.values
-    if calendar.events:
-        values = values / calendar.factors(series.start, series.step, len(series))
-    plain = replace(calendar, events=())
-    return Panel(keys=(key,), start=series.start, step=series.step, values=values[None, :], calendar=plain)
+def panel_of(series_by_key: Mapping[str, DemandSeries], calendar: DemandCalendar) -> Panel:
+    """The series as methods see them: planned events taken out, so that they are not learnt as a season."""
+    panel = Panel.of(series_by_key, replace(calendar, events=()))
+    if not calendar.events:
+        return panel
+    return replace(panel, values=panel.values / calendar.factors(panel.start, panel.step, panel.n_steps))
+
+
+def is_new(series: DemandSeries) -> bool:
+    """Whether less than NEW_ENDPOINT was seen."""
+    return _seen(series) < NEW_ENDPOINT
+
+
+def on_same_grid(one: DemandSeries, other: DemandSeries) -> bool:
+    """Whether both cover the same bins."""
+    return (one.start, one.step, len(one)) == (other.start, other.step, len(other))
 
 
 def _extended(series: DemandSeries, when: datetime) -> DemandSeries:
@@ -156,7 +215,7 @@ def _seen(series: DemandSeries) -> timedelta:
     return int(np.isfinite(series.values).sum()) * series.step
 
 
-def _steps_learnt(panel: Panel) -> IntArray:
+def steps_learnt(panel: Panel) -> IntArray:
     return np.unique([max(round(seconds / panel.step_seconds), 0) for seconds in LEADS_SECONDS]).astype(np.int64)
 
 

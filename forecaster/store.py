@@ -15,19 +15,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import fsspec
 import numpy as np
 
-from forecaster.auto import FittedAuto
+from forecaster.auto import Auto, FittedAuto
 from forecaster.calendar import DemandCalendar, PlannedEvent
 from forecaster.catalogue import method_named
 from forecaster.errors import BadSeries, StoreError, UnknownMethod
-from forecaster.forecaster import FittedModel
-from forecaster.series import DemandUnit
+from forecaster.forecaster import FittedModel, Forecaster, data_digest
+from forecaster.series import DemandSeries, DemandUnit
 
 SCHEMA_VERSION = 1
 KEEP_VERSIONS = 3
@@ -85,6 +87,29 @@ class ModelStore:
             return _model_of(card, arrays)
         except (ValueError, BadZipFile, KeyError, UnknownMethod) as error:
             raise StoreError(f"store {self.url}: the model of {key} is damaged ({error}); fit it again") from error
+
+    def is_current(self, key: str, forecaster: Forecaster, series: DemandSeries) -> bool:
+        """Whether the newest model is what this code would fit by this forecaster on this very history: fitting it
+        again would give nothing new. False where there is no card or it cannot be read."""
+        try:
+            card = self.card(key)
+        except StoreError:
+            return False
+        return card["data_digest"] == data_digest(series) and _made_by(card, forecaster)
+
+    def previous(self, key: str, forecaster: Forecaster) -> FittedModel | None:
+        """The newest model if this code made it by this forecaster, so that a fit may carry it on, else None."""
+        try:
+            return self.load(key) if _made_by(self.card(key), forecaster) else None
+        except StoreError:
+            return None
+
+    def prior(self) -> tuple[float, ...]:
+        """What auto.fleet_prior gives for all newest models, from their cards; () without any of `auto`."""
+        members = Auto().members
+        leads = [lead["weights"] for key in self.keys() for lead in self.card(key)["leads"].values()]
+        known = [[weights[name] for name in members] for weights in leads if set(weights) == set(members)]
+        return tuple(np.mean(known, axis=0).tolist()) if known else ()
 
     def keys(self) -> list[str]:
         """The endpoints that have a model, sorted: `namespace/endpoint`."""
@@ -148,14 +173,7 @@ def _card_of(model: FittedModel, blob: bytes, scores: Mapping[str, object] | Non
         "unit": model.unit.value,
         "step_seconds": model.step.total_seconds(),
         "fitted_until": model.fitted_until.isoformat(),
-        "calendar": {
-            "timezone": model.calendar.timezone,
-            "holidays_of": model.calendar.holidays_of,
-            "events": [
-                {"name": e.name, "start": e.start.isoformat(), "end": e.end.isoformat(), "factor": e.factor}
-                for e in model.calendar.events
-            ],
-        },
+        "calendar": _as_stored(model.calendar),
         "data_digest": model.data_digest,
         "code_version": code_version(),
         "leads": known,
@@ -163,6 +181,24 @@ def _card_of(model: FittedModel, blob: bytes, scores: Mapping[str, object] | Non
         "arrays": f"arrays-{name}.npz",
         "arrays_sha256": hashlib.sha256(blob).hexdigest(),
     }
+
+
+def _as_stored(calendar: DemandCalendar) -> Card:
+    return {
+        "timezone": calendar.timezone,
+        "holidays_of": calendar.holidays_of,
+        "events": [
+            {"name": e.name, "start": e.start.isoformat(), "end": e.end.isoformat(), "factor": e.factor}
+            for e in calendar.events
+        ],
+    }
+
+
+def _made_by(card: Card, forecaster: Forecaster) -> bool:
+    """Whether this code fitted the card's model by this forecaster's method and calendar."""
+    same_method = forecaster.method in (card["method"], card["fell_back_from"])
+    same_calendar = card["calendar"] == _as_stored(forecaster.calendar)
+    return same_method and same_calendar and card["code_version"] == code_version()
 
 
 def _model_of(card: Card, arrays: dict[str, Any]) -> FittedModel:
@@ -193,12 +229,16 @@ def _model_of(card: Card, arrays: dict[str, Any]) -> FittedModel:
     )
 
 
+@cache
 def code_version() -> str:
-    """The version of the installed package, "unknown" where it runs from a bare tree."""
+    """The version of the installed package ("unknown" in a bare tree) and a digest of this package's own sources: other
+    code may learn other things."""
     try:
-        return version("headstart")
+        released = version("headstart")
     except PackageNotFoundError:
-        return "unknown"
+        released = "unknown"
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return f"{released}+{hashlib.sha256(b''.join(source.read_bytes() for source in sources)).hexdigest()[:8]}"
 
 
 def _write(fs: Any, path: str, content: bytes) -> None:

@@ -6,9 +6,8 @@ last days, shrunk to flat) and bent to the present. Intervals of the models them
 from errors that the model made on the last two days when it had not seen them, pooled over the endpoints of the panel.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ HOUR = timedelta(hours=1)
 SHORTEST = timedelta(days=4)  # two days to learn from and two to see the errors on
 PATH_HOURS = 72
 HELD_OUT_HOURS = 48
-SAMPLED_SERIES = 64  # the errors of so many endpoints stand for all
+SAMPLED_SERIES = (8, 64)  # the errors of a quarter of the endpoints, so many at least and at most, stand for all
 LEAD_EDGES_HOURS = (2, 8)  # errors are kept apart for leads below 2 h, below 8 h, and above
 SHAPE_DAYS = 7
 SHAPE_SHRINKAGE_DAYS = 7.0
@@ -45,9 +44,10 @@ class Statistical:
                 f"{self.name}: have {panel.n_steps} steps of {panel.step}, need {SHORTEST} of a divisor of 1 h"
             )
         hours, start_epoch = hourly(panel)
-        path = hourly_paths(hours, (self.name,), PATH_HOURS)[self.name]
-        sampled = hours[:: max(len(hours) // SAMPLED_SERIES, 1)]
-        past = hourly_paths(sampled[:, :-HELD_OUT_HOURS], (self.name,), HELD_OUT_HOURS)[self.name]
+        path = hourly_path(hours, self.name, PATH_HOURS)
+        least, most = SAMPLED_SERIES
+        sampled = hours[:: max(len(hours) // min(max(len(hours) // 4, least), most), 1)]
+        past = hourly_path(sampled[:, :-HELD_OUT_HOURS], self.name, HELD_OUT_HOURS)
         return FittedStatistical(
             start_epoch=start_epoch + hours.shape[1] * HOUR.total_seconds(),
             path=path,
@@ -71,6 +71,10 @@ class FittedStatistical:
     start_epoch: float
     path: FloatArray
     errors: FloatArray
+
+    def of_series(self, index: int) -> "FittedStatistical":
+        """What was learnt of one of the series alone."""
+        return replace(self, path=self.path[index : index + 1])
 
     def arrays(self) -> Arrays:
         return {"start_epoch": np.array(self.start_epoch), "path": self.path, "errors": self.errors}
@@ -130,33 +134,22 @@ def hourly(panel: Panel) -> tuple[FloatArray, float]:
     return filled, panel.start.timestamp() + skip * panel.step_seconds
 
 
-def hourly_paths(
-    hours: FloatArray, names: tuple[str, ...], n_ahead: int, *, n_processes: int = 1, engine: str = ""
-) -> dict[str, FloatArray]:
-    """The point forecasts of each named model, (n_series, n_ahead), >= 0, from hourly values (n_series, n_hours).
+def hourly_path(hours: FloatArray, name: str, n_ahead: int) -> FloatArray:
+    """The named model's point forecasts, (n_series, n_ahead), >= 0, from hourly values (n_series, n_hours). Unseen
+    series give NaN."""
+    from statsforecast import StatsForecast
 
-    `n_processes` shares the endpoints among processes of this machine; `engine` "ray" or "dask" among a cluster's
-    workers through fugue (extras `ray`, `dask`; the cluster is the one that ray or dask finds). Unseen series give NaN.
-    """
-    out = {name: np.repeat(hours[:, -1:], n_ahead, axis=1) for name in names}
+    out = np.repeat(hours[:, -1:], n_ahead, axis=1)
     # A constant goes on; the models would divide by its spread of zero.
     seen = np.isfinite(hours).all(axis=1) & (hours.max(axis=1) > hours.min(axis=1))
     if not seen.any():
         return out
-    table = _long_table(hours[seen])
-    models = {name: _model(name, hours.shape[1]) for name in names}
-    if engine:
-        told = _on_engine(table, list(models.values()), n_ahead, engine)
-    else:
-        from statsforecast import StatsForecast
-
-        told = StatsForecast(models=list(models.values()), freq=1, n_jobs=n_processes).forecast(df=table, h=n_ahead)
-    told = told.sort_values(["unique_id", "ds"])
-    for name, model in models.items():
-        values = told[repr(model)].to_numpy(dtype=np.float64).reshape(-1, n_ahead)
-        # A model that breaks down on an endpoint (a constant one, say) says nothing: the last day goes on.
-        fallback = np.tile(hours[seen][:, -24:], (1, -(-n_ahead // 24)))[:, :n_ahead]
-        out[name][seen] = np.maximum(np.where(np.isfinite(values), values, fallback), 0.0)
+    model = _model(name, hours.shape[1])
+    told = StatsForecast(models=[model], freq=1, n_jobs=1).forecast(df=_long_table(hours[seen]), h=n_ahead)
+    values = told.sort_values(["unique_id", "ds"])[repr(model)].to_numpy(dtype=np.float64).reshape(-1, n_ahead)
+    # A model that breaks down on an endpoint says nothing: the last day goes on.
+    fallback = np.tile(hours[seen][:, -24:], (1, -(-n_ahead // 24)))[:, :n_ahead]
+    out[seen] = np.maximum(np.where(np.isfinite(values), values, fallback), 0.0)
     return out
 
 
@@ -171,30 +164,6 @@ def _long_table(hours: FloatArray) -> Any:
             "y": hours.reshape(-1),
         }
     )
-
-
-def _on_engine(table: Any, models: list[Any], n_ahead: int, engine: str) -> Any:
-    """The same forecast, the endpoints shared among the engine's workers."""
-    fugue_api = import_module("fugue.api")  # an extra: absent unless a cluster is used
-    import pandas as pd
-    from statsforecast import StatsForecast
-
-    def forecast_some(some: pd.DataFrame) -> pd.DataFrame:
-        some = some.drop(columns="part")
-        told = StatsForecast(models=models, freq=1, n_jobs=1).forecast(df=some, h=n_ahead)
-        return told.astype({"unique_id": "int64", "ds": "int64", **{repr(model): "float64" for model in models}})
-
-    schema = "unique_id:long,ds:long," + ",".join(f"{model!r}:double" for model in models)
-    n_parts = int(min(table["unique_id"].nunique(), 64))
-    told = fugue_api.transform(
-        table.assign(part=table["unique_id"] % n_parts),
-        forecast_some,
-        schema=schema,
-        partition={"by": ["part"]},
-        engine=engine,
-        as_local=True,
-    )
-    return told if isinstance(told, pd.DataFrame) else fugue_api.as_pandas(told)
 
 
 def _model(name: str, n_hours: int) -> Any:

@@ -21,11 +21,14 @@ class History:
     calendar: DemandCalendar
 
 
-def read_histories(*, trace: Path | None, policies: Path | None, prometheus_url: str | None) -> Mapping[str, History]:
-    """`namespace/name` -> history. Raises SettingsError unless exactly one of trace and policies is named."""
+def read_histories(
+    *, trace: Path | None, policies: Path | None, prometheus_url: str | None, whole_hours: bool = False
+) -> Mapping[str, History]:
+    """`namespace/name` -> history; with `whole_hours` that of a metrics server ends with the last one, so that asking
+    again soon gives the same. Raises SettingsError unless exactly one of trace and policies is named."""
     if (trace is None) == (policies is None):
         raise SettingsError("need either --trace FILE, or --policies DIR with the metrics server of --prometheus-url")
-    return _from_trace(trace) if trace is not None else _from_metrics(policies, prometheus_url)
+    return _from_trace(trace) if trace is not None else _from_metrics(policies, prometheus_url, whole_hours)
 
 
 def _from_trace(trace: Path) -> Mapping[str, History]:
@@ -38,7 +41,7 @@ def _from_trace(trace: Path) -> Mapping[str, History]:
     }
 
 
-def _from_metrics(policies: Path | None, prometheus_url: str | None) -> Mapping[str, History]:
+def _from_metrics(policies: Path | None, prometheus_url: str | None, whole_hours: bool) -> Mapping[str, History]:
     from forecaster.catalogue import ALL_METHODS
     from scaler.adapters.clock import SystemClock
     from scaler.adapters.policies import load_policies
@@ -49,6 +52,8 @@ def _from_metrics(policies: Path | None, prometheus_url: str | None) -> Mapping[
     found = load_policies([settings.policies], methods=ALL_METHODS)
     clock = SystemClock()
     now = clock.now()
+    if whole_hours:
+        now = now.replace(minute=0, second=0, microsecond=0)
     longest = max(policy.spec.forecast.history for policy in found)
     histories = build_source(settings, clock).history(found, now - longest, now, STEP)
     return {

@@ -175,7 +175,11 @@ def test_replay_writes_the_contracts_files_and_the_same_twice(short: Path, polic
 
 def test_models_are_fitted_listed_shown_used_and_pruned(trace: Path, tmp_path: Path, run: Run) -> None:
     models = ("--models", tmp_path / "models")
-    assert run("fit", "--trace", trace, "--method", "profile", *models).returncode == 0
+    fit = ("fit", "--trace", trace, "--method", "profile", *models)
+    first, again = run(*fit), run(*fit)
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert "1 kept" in first.stdout
+    assert "1 left as they are" in again.stdout
     assert "trace/chat" in run("models", "list", *models).stdout
     assert json.loads(run("models", "show", "trace/chat", *models).stdout)["method"] == "profile"
     out = tmp_path / "forecast.csv"

@@ -9,7 +9,7 @@ import pytest
 
 from forecaster.calendar import DemandCalendar, PlannedEvent
 from forecaster.errors import ShortHistory, StoreError, UnknownMethod
-from forecaster.fleet import ChangeTable, fit_many, forecast_day_by_minute
+from forecaster.fleet import ChangeTable, forecast_day_by_minute
 from forecaster.forecaster import Forecaster
 from forecaster.store import ModelStore
 from tests.forecaster.samples import MONDAY, a_panel, a_series, daily_counts
@@ -74,6 +74,20 @@ def test_a_planned_event_is_neither_learnt_nor_forgotten():
     ]
     np.testing.assert_allclose(told[1][:6], 3.0 * told[0][:6])
     np.testing.assert_allclose(told[1][6:], told[0][6:])
+
+
+def test_an_outage_is_not_learnt_as_a_season():
+    """A dead hour yesterday at nine is no reason to expect one today."""
+    whole = a_series(daily_counts(4, STEP, mean_per_bin=100))
+    broken = whole.values.copy()
+    broken[-144 + 54 : -144 + 60] = 0.0
+    outage = replace(whole, values=broken)
+    forecaster = Forecaster(method="seasonal_naive_day")
+    told, after_outage = (
+        forecaster.forecast(forecaster.fit("prod/chat", s), s, issued_at=s.end, horizon=timedelta(hours=12)).values
+        for s in (whole, outage)
+    )
+    assert after_outage[54:60, 1].min() > 0.5 * told[54:60, 1].min() > 0
 
 
 def test_an_unknown_method_is_refused_at_once():
@@ -154,15 +168,6 @@ def test_keys_cannot_leave_the_store(tmp_path, key):
 def test_an_absent_model_is_said_to_be_absent(tmp_path):
     with pytest.raises(StoreError, match="fit it first"):
         ModelStore(str(tmp_path)).load("prod/chat")
-
-
-def test_a_fleet_is_fitted_in_order_and_goes_on_where_it_broke_off():
-    histories = {"a/x": SERIES, "a/y": SERIES.until(MONDAY + timedelta(days=3))}
-    forecaster = Forecaster(method="profile")
-    first = list(fit_many(histories, forecaster))
-    again = list(fit_many(histories, forecaster, previous={model.key: model for model in first}))
-    assert [model.key for model in first] == ["a/x", "a/y"]
-    assert all(new is old for new, old in zip(again, first, strict=True))
 
 
 def test_a_day_by_the_minute_for_a_fleet():

@@ -1,5 +1,6 @@
 """headstart backtest, forecast, fit, models."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
     from forecaster.backtest import BacktestResult
     from forecaster.forecast import DemandForecast
+
+
+class Engine(StrEnum):
+    PROCESSES = "processes"
+    RAY = "ray"
+    DASK = "dask"
+
 
 models = typer.Typer(help="List, show and prune the fitted models that are kept.", no_args_is_help=True)
 Trace = Annotated[Path, typer.Option(help="Recorded demand: CSV or CSV.gz, see data/README.md.", show_default=False)]
@@ -103,11 +111,12 @@ def forecast(
     method_named(method)
     only_errors_are_logged()
     histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url)
+    prior = ModelStore(models_url).prior()
     made = {}
     with progress_bar("forecast") as bar:
         for done, (key, history) in enumerate(histories.items()):
             bar(done, len(histories), key)
-            forecaster = Forecaster(method=method, calendar=history.calendar)
+            forecaster = Forecaster(method=method, calendar=history.calendar, prior=prior)
             fitted = ModelStore(models_url).load(key) if stored else forecaster.fit(key, history.series)
             made[key] = forecaster.forecast(fitted, history.series, issued_at=history.series.end, horizon=span)
     if out is not None:
@@ -152,25 +161,37 @@ def fit(
     prometheus_url: Prometheus = None,
     method: MethodName = "auto",
     models_url: Models = "models",
+    engine: Annotated[
+        Engine, typer.Option(help="Who fits: all processors of this machine, or the workers of a Ray or Dask cluster.")
+    ] = Engine.PROCESSES,
 ) -> None:
-    """Fit every endpoint's model and keep it: a card and arrays each, the last versions stay."""
+    """Fit every endpoint's model and keep it: a card and arrays each, the last versions stay. Each is kept as soon as
+    it is fitted: a run that was broken off goes on where it stopped. History ends with the last whole hour."""
     from forecaster.catalogue import method_named
-    from forecaster.forecaster import Forecaster
     from forecaster.store import ModelStore
+    from scaler.app.fitting import fit_and_keep
     from scaler.app.histories import read_histories
 
     method_named(method)
     only_errors_are_logged()
-    histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url)
-    store = ModelStore(models_url)
-    shown = table("endpoint", "method", "version", "fitted until (UTC)")
+    histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url, whole_hours=True)
+    shown = table("endpoint", "method", "WQL at 1 h", "q0.9 covers", "version", "fitted until (UTC)")
     with progress_bar("fit") as bar:
-        for done, (key, history) in enumerate(histories.items()):
-            bar(done, len(histories), key)
-            card = store.save(Forecaster(method=method, calendar=history.calendar).fit(key, history.series))
-            shown.add_row(key, card["method"], card["version"], str(card["fitted_until"]))
-    show(shown)
-    show(f"kept under {models_url}")
+        report = fit_and_keep(histories, ModelStore(models_url), method, engine.value, bar)
+    for card in report.cards:
+        score = card["scores"].get("3600s", {"wql": None, "coverage": {}})
+        covers = score["coverage"].get("0.9", {}).get("at_most")
+        numbers = [_cell(score["wql"], ".3f"), _cell(covers, ".1%")]
+        shown.add_row(card["key"], card["method"], *numbers, card["version"], str(card["fitted_until"]))
+    if report.cards:
+        show(shown)
+    if report.unchanged:
+        show(f"{report.unchanged} left as they are: the same history, method and code as of the model that is kept")
+    show(f"{len(report.cards)} kept under {models_url}")
+    for key, problem in report.problems.items():
+        show(f"[red]not fitted[/red] {key}: {problem}")
+    if report.problems:
+        raise typer.Exit(1)
 
 
 @models.command("list")

@@ -1,0 +1,72 @@
+"""`headstart fit`: every endpoint's model fitted where it is due, and kept as soon as it is there."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from forecaster.fleet import FitJob, Workers, fit_many
+from forecaster.forecaster import Forecaster, is_new
+from forecaster.store import Card, ModelStore
+from scaler.app.histories import History
+from scaler.errors import SettingsError
+
+PROCESSES = "processes"
+AT_ONCE = 256
+"""Endpoints whose kept models are in memory together: those of `auto` are megabytes each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitReport:
+    """The cards of what was fitted and kept, how many endpoints needed nothing, and which could not be fitted: why."""
+
+    cards: tuple[Card, ...]
+    unchanged: int
+    problems: Mapping[str, str]
+
+
+def fit_and_keep(
+    histories: Mapping[str, History],
+    store: ModelStore,
+    method: str,
+    engine: str,
+    progress: Callable[[int, int], None],
+) -> FitReport:
+    """Fit every endpoint but those whose kept model is what would come of it. New endpoints come last and start from
+    the weights that the kept models teach. Raises SettingsError for an engine that is not installed, StoreError where
+    a model cannot be kept."""
+    workers = workers_of(engine)
+    due = {
+        key: history
+        for key, history in histories.items()
+        if not store.is_current(key, Forecaster(method=method, calendar=history.calendar), history.series)
+    }
+    new = [key for key, history in due.items() if is_new(history.series)]
+    known = [key for key in due if key not in set(new)]
+    cards: list[Card] = []
+    problems: dict[str, str] = {}
+    for phase in (known, new):
+        prior = store.prior() if phase is new and new else ()
+        for first in range(0, len(phase), AT_ONCE):
+            jobs = [_job(key, due[key], method, prior, store) for key in phase[first : first + AT_ONCE]]
+            for result in fit_many(jobs, workers):
+                if result.model is None:
+                    problems[result.key] = result.problem
+                else:
+                    cards.append(store.save(result.model, result.scores))
+                progress(len(cards) + len(problems), len(due))
+    return FitReport(cards=tuple(cards), unchanged=len(histories) - len(due), problems=problems)
+
+
+def _job(key: str, history: History, method: str, prior: tuple[float, ...], store: ModelStore) -> FitJob:
+    forecaster = Forecaster(method=method, calendar=history.calendar, prior=prior)
+    return FitJob(key=key, series=history.series, forecaster=forecaster, previous=store.previous(key, forecaster))
+
+
+def workers_of(engine: str) -> Workers:
+    """All processors of this machine, or the cluster of an engine. Raises SettingsError where its extra is absent."""
+    if engine == PROCESSES:
+        return Workers(processes=os.cpu_count() or 1)
+    if find_spec(engine) is None or find_spec("fugue") is None:
+        raise SettingsError(f"--engine: {engine} is not installed: pip install 'headstart[{engine}]'")
+    return Workers(engine=engine)

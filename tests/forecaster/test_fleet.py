@@ -1,0 +1,137 @@
+"""Many endpoints: fitted together or apart, here or on a cluster, it is the same."""
+
+import importlib.util
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from forecaster.calendar import DemandCalendar
+from forecaster.fleet import FitJob, Workers, fit_many
+from forecaster.forecaster import Forecaster
+from forecaster.store import ModelStore
+from tests.forecaster.samples import MONDAY, a_series, daily_counts
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+HISTORIES = {f"prod/e{i}": a_series(daily_counts(9, HOUR, seed=i), HOUR) for i in range(4)}
+
+
+def jobs(method: str, histories=HISTORIES) -> list[FitJob]:
+    return [FitJob(key=key, series=one, forecaster=Forecaster(method=method)) for key, one in histories.items()]
+
+
+def day_of(model, series):
+    return Forecaster().forecast(model, series, issued_at=series.end, horizon=DAY).values
+
+
+def days_of(results, histories=HISTORIES):
+    return np.stack([day_of(result.model, histories[result.key]) for result in results])
+
+
+def test_endpoints_fitted_together_have_the_path_that_each_has_alone():
+    together = list(fit_many(jobs("imapa"), Workers(), with_scores=False))
+    alone = [Forecaster(method="imapa").fit(key, one) for key, one in HISTORIES.items()]
+    assert [result.key for result in together] == list(HISTORIES)
+    for result, own in zip(together, alone, strict=True):
+        np.testing.assert_allclose(result.model.learnt.path, own.learnt.path)
+        assert result.model.data_digest == own.data_digest
+
+
+def test_a_young_and_an_unseen_endpoint_spoil_nothing():
+    unseen = a_series(np.full(9 * 24, np.nan), HOUR)
+    young = a_series(np.where(np.arange(9 * 24) < 200, np.nan, 5.0), HOUR)
+    found = list(fit_many(jobs("imapa", {**HISTORIES, "prod/unseen": unseen, "prod/young": young}), Workers()))
+    assert [result.model is None for result in found] == [False] * 4 + [True, False]
+    assert "0 seen" in found[4].problem
+    assert (found[5].model.method, found[5].model.fell_back_from) == ("persistence", "imapa")
+    assert [result.model.method for result in found[:4]] == ["imapa"] * 4
+
+
+def test_processes_give_what_one_gives():
+    here = days_of(fit_many(jobs("profile"), Workers(), with_scores=False))
+    shared = days_of(fit_many(jobs("profile"), Workers(processes=2), with_scores=False))
+    np.testing.assert_array_equal(shared, here)
+
+
+def test_scores_are_those_of_a_day_that_the_method_had_not_seen():
+    shifted = HISTORIES["prod/e0"].values.copy()
+    shifted[-24:] *= 3.0
+    changed = {"prod/e0": replace(HISTORIES["prod/e0"], values=shifted)}
+    usual, after_shift = (
+        next(iter(fit_many(jobs("seasonal_naive_day", some), Workers()))) for some in (HISTORIES, changed)
+    )
+    assert usual.scores["3600s"]["coverage"]["0.9"]["at_most"] > 0.7
+    assert after_shift.scores["21600s"]["coverage"]["0.9"]["at_most"] < 0.5
+    assert after_shift.scores["3600s"]["wql"] > 2 * usual.scores["3600s"]["wql"]
+
+
+def test_the_card_of_auto_has_weights_scores_and_coverage_by_lead():
+    step = timedelta(minutes=30)
+    history = {"prod/chat": a_series(daily_counts(5, step), step)}
+    (found,) = fit_many(jobs("auto", history), Workers())
+    card = ModelStore("memory://cards").save(found.model, found.scores)
+    for lead in ("3600s", "21600s"):
+        assert sum(card["leads"][lead]["weights"].values()) == pytest.approx(1.0, abs=0.01)
+        assert card["scores"][lead]["n_scored"] > 50
+        assert {"below", "at_most", "deviation", "band"} == set(card["scores"][lead]["coverage"]["0.95"])
+
+
+def test_a_model_is_current_until_history_method_calendar_or_code_change(monkeypatch):
+    store, series, forecaster = ModelStore("memory://current"), HISTORIES["prod/e1"], Forecaster(method="profile")
+    assert not store.is_current("prod/e1", forecaster, series)
+    store.save(forecaster.fit("prod/e1", series))
+    assert store.is_current("prod/e1", forecaster, series)
+    assert store.previous("prod/e1", forecaster) is not None
+    assert not store.is_current("prod/e1", forecaster, series.until(MONDAY + 8 * DAY))
+    for other in (Forecaster(method="climate"), replace(forecaster, calendar=DemandCalendar(timezone="Asia/Tokyo"))):
+        assert not store.is_current("prod/e1", other, series)
+        assert store.previous("prod/e1", other) is None
+    monkeypatch.setattr("forecaster.store.code_version", lambda: "0.0.1+00000000")
+    assert not store.is_current("prod/e1", forecaster, series)
+
+
+def test_a_new_endpoint_starts_from_what_the_kept_models_weigh():
+    step = timedelta(minutes=30)
+    store = ModelStore("memory://prior")
+    assert store.prior() == ()
+    store.save(Forecaster(method="auto").fit("prod/old", a_series(daily_counts(8, step), step)))
+    prior = store.prior()
+    young, old = (a_series(daily_counts(days, step, seed=3), step) for days in (2.5, 8))
+    forecaster = Forecaster(method="auto", prior=prior)
+    assert sum(prior) == pytest.approx(1.0, abs=0.01)
+    assert forecaster.fit("prod/new", young).learnt.method.prior == prior
+    assert forecaster.fit("prod/known", old).learnt.method.prior == ()
+    store.save(forecaster.fit("prod/new", young))
+    assert store.load("prod/new").learnt.method.prior == pytest.approx(prior)
+
+
+def dask_cluster():
+    from dask.distributed import Client, LocalCluster
+
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+    return Client(cluster), cluster
+
+
+@pytest.mark.filterwarnings("ignore")  # of the clusters' own libraries, about their own internals
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("engine", ["dask", "ray"])
+def test_a_local_cluster_gives_what_one_process_gives(engine):
+    if importlib.util.find_spec(engine) is None:
+        pytest.skip(f"the extra is not installed: pip install 'headstart[{engine}]'")
+    both = [*jobs("imapa"), *jobs("profile")]
+    alone = days_of(fit_many(both, Workers(), with_scores=False))
+    if engine == "dask":
+        client, cluster = dask_cluster()
+        with cluster, client:
+            shared = days_of(fit_many(both, Workers(engine="dask"), with_scores=False))
+    else:
+        import ray
+
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+        try:
+            shared = days_of(fit_many(both, Workers(engine="ray"), with_scores=False))
+        finally:
+            ray.shutdown()
+    np.testing.assert_allclose(shared, alone)
