@@ -29,8 +29,10 @@ import numpy as np
 import pandas as pd
 
 from forecaster.backtest import BacktestResult, backtest
-from forecaster.fleet import ChangeTable, FitJob, Workers, fit_many, forecast_day_by_minute
+from forecaster.fleet import FitJob, Workers, fit_many, forecast_day_by_minute
 from forecaster.forecaster import Forecaster
+from forecaster.lead import fit_lead_model
+from forecaster.leadfeatures import DemandTape
 from forecaster.methods.registry import SIMPLE
 from forecaster.methods.statistical import MODELS
 from forecaster.panel import Panel
@@ -175,13 +177,28 @@ def _print_costs() -> int:
         for part in forecast_day_by_minute(panel, levels):
             n_values += part.size
     print(f"  {n_values:,} values")
-    leads = np.array([1, 2, 3])
-    with timed(f"changes over short leads of {n_series} endpoints, learnt (hourly)"):
-        table = ChangeTable.learn(panel, leads, levels)
-    with timed(f"lead-time refresh of {n_series} endpoints (each minute)"):
-        table.quantiles(panel.values[:, -1])
-    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    print(f"peak memory so far: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    del panel, values
+    _print_lead_cost(n_series)
     return _print_statistical_cost()
+
+
+def _print_lead_cost(n_series: int, n_tapes: int = 40, n_models: int = 4) -> None:
+    """What one minute asks of the lead-time models of a fleet: the new bins taken up, the newest row forecast. Some
+    endpoints stand for all, in turn: their eight days on the control grid would fill the memory of a small machine."""
+    rng, step_seconds, n_steps = np.random.default_rng(2), 15.0, 8 * 5760
+    shape = 1.0 + 0.6 * np.sin(2 * np.pi * np.arange(n_steps) / 5760)
+    levels = rng.lognormal(0.0, 1.5, n_tapes)
+    tapes = [DemandTape(rng.poisson(level * shape * 15) / 15, 0.0, step_seconds) for level in levels]
+    with timed(f"{n_models} lead-time models fitted"):
+        models = [fit_lead_model([tape], 10, 240.0) for tape in tapes[:n_models]]
+    models[0].predict(tapes[0], n_steps, n_steps + 1)  # compiles
+    minute = rng.poisson(levels[:, None] * 15, (n_tapes, 4)) / 15
+    with timed(f"lead-time refresh of {n_series} endpoints (each minute)"):
+        for i in range(n_series):
+            tape = tapes[i % n_tapes]
+            tape.append(minute[i % n_tapes])
+            models[i % n_models].predict(tape, len(tape), len(tape) + 1)
 
 
 def _print_statistical_cost() -> int:

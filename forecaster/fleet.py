@@ -31,7 +31,6 @@ DAY_LAGS, DAY_WEIGHTS = (1, 2, 3, 7), (1.0, 0.7, 0.5, 1.0)
 GROWTH_TRUST = 0.5
 ERROR_DAYS = 5
 ERROR_SLOTS = timedelta(minutes=30)
-CHANGE_STRIDES = 400  # changes are measured from so many past moments
 BATCH = 32  # endpoints that are fitted together where a method can
 WAVE = 64  # batches that a cluster is given at once: what a wave has fitted is kept before the next begins
 
@@ -108,37 +107,6 @@ def _mean_before(sums: FloatArray, end: int, width: int) -> FloatArray:
         return np.zeros((len(sums), 1))
     before = sums[:, begin - 1 : begin] if begin > 0 else 0.0
     return np.asarray((sums[:, end - 1 : end] - before) / (end - begin))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ChangeTable:
-    """How demand changed over a few short leads, per endpoint: learnt hourly, applied each minute to the latest values.
-
-    `table` (n_series, n_leads, n_levels): quantiles of sqrt(y[t + lead]) - sqrt(y[t]) over the last days.
-    """
-
-    steps_ahead: IntArray
-    levels: FloatArray
-    table: FloatArray
-
-    @classmethod
-    def learn(cls, panel: Panel, steps_ahead: IntArray, levels: FloatArray) -> "ChangeTable":
-        """From CHANGE_STRIDES moments spread over the panel. Leads that were never seen to their end have no spread."""
-        stride = max(panel.n_steps // CHANGE_STRIDES, 1)
-        origins = np.arange(1, panel.n_steps - int(steps_ahead.max()), stride)
-        if len(origins) == 0:
-            return cls(
-                steps_ahead=steps_ahead, levels=levels, table=np.zeros((panel.n_series, len(steps_ahead), len(levels)))
-            )
-        rooted = np.sqrt(panel.values[:, origins - 1])
-        tables = [quantiles_of(np.sqrt(panel.values[:, origins + lead]) - rooted, levels) for lead in steps_ahead]
-        return cls(steps_ahead=steps_ahead, levels=levels, table=np.nan_to_num(np.stack(tables, axis=1)))
-
-    def quantiles(self, latest: FloatArray) -> FloatArray:
-        """Quantiles at each lead from the latest demand (n_series,), shape (n_series, n_leads, n_levels); NaN where
-        NaN."""
-        root = np.sqrt(latest)[:, None, None] + self.table
-        return np.asarray(np.maximum(root, 0.0) ** 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -32,7 +32,9 @@ SHORTEST_HISTORY = timedelta(
 )  # below it nothing but the present is trusted (the rule of AWS predictive scaling)
 FALLBACK = "persistence"
 NEW_ENDPOINT = timedelta(days=7)
-"""With less than this seen, `auto` starts from the weights that the fleet taught."""
+"""With less than this seen, `auto` starts from the weights that the fleet taught ..."""
+PRIOR_TRUST = 0.5
+"""... half way from equal ones: a young endpoint rewards methods that need no history (docs/decisions/0011)."""
 # Learnt at these leads; a path is interpolated between them where a method does not say more.
 LEADS_SECONDS = (60, 300, 600, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, 64_800, 86_400)
 FEW_BINS = 30  # with fewer bins seen, errors of persistence say little and a guess widens them
@@ -117,7 +119,8 @@ class Forecaster:
     def _method_for(self, series: DemandSeries) -> Method:
         method = method_named(self.method)
         if isinstance(method, Auto) and self.prior and is_new(series):
-            return replace(method, prior=self.prior)
+            equal = (1.0 - PRIOR_TRUST) / len(self.prior)
+            return replace(method, prior=tuple(PRIOR_TRUST * weight + equal for weight in self.prior))
         return method
 
     def _fallen_back(self, key: str, series: DemandSeries, panel: Panel) -> FittedModel:

@@ -1,10 +1,12 @@
 """What the lead-time model looks at, on the control grid.
 
 Every number is a function of a bounded window before the row, from exact integer sums: a row computed alone in the
-running service equals, bit for bit, the same row computed among thousands when a week is replayed.
+running service equals, bit for bit, the same row computed among thousands when a week is replayed. Sums go on with each
+bin, and a row is one compiled pass over them: thousands of endpoints are looked at in well under a second.
 """
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from forecaster.series import FloatArray
@@ -16,6 +18,8 @@ RESOLUTION = 1e6
 MINUTE_SECONDS, HOUR_SECONDS, DAY_SECONDS = 60, 3600, 86_400
 MEAN_WINDOWS = (1, 2, 8, 20, 40, 80, 240, 960)
 PEAK_WINDOWS = (20, 80, 240)
+SLOPE_WINDOWS = (4, 20, 80)
+EARLIER_DAYS = (1, 2, 7)
 PERIODS_SECONDS = (300, 600, 3600)
 """Cron-like load repeats within these: 5, 10 and 60 minutes."""
 TYPICAL_DAYS = 7
@@ -23,6 +27,7 @@ HISTORY_DAYS = TYPICAL_DAYS + 1
 """No feature reaches further back than this."""
 FLOOR_SHARE = 1e-9
 LONGEST_GAP_STEPS = 960
+N_FEATURES = 10 + len(MEAN_WINDOWS) + len(SLOPE_WINDOWS) + 2 * (len(PEAK_WINDOWS) + len(EARLIER_DAYS))
 
 
 class DemandTape:
@@ -66,6 +71,10 @@ class DemandTape:
         self._seen[n + 1 : n + more + 1] = self._seen[n] + np.cumsum(known)
         self._n = n + more
 
+    def sums(self) -> tuple[FloatArray, IntArray, IntArray]:
+        """The values (n,), and before each bin (n + 1,) the sum of them, in RESOLUTION, and how many were seen."""
+        return self.values, self._total[: self._n + 1], self._seen[: self._n + 1]
+
     def mean(self, end: IntArray, width: int) -> FloatArray:
         """Mean of the seen bins among the `width` before each `end`; NaN where none was seen or none exists."""
         # np.minimum and np.maximum: np.clip takes most of a row's time.
@@ -99,81 +108,103 @@ def typical_demand(tape: DemandTape, rows: IntArray) -> FloatArray:
 
 
 def lead_features(tape: DemandTape, first: int, last: int, lead_steps: int) -> FloatArray:
-    """Features of the rows first..last-1, (n_rows, n_features), NaN where not known. Row t uses bins before t only."""
-    rows = np.arange(first, last)
-    scale = typical_demand(tape, rows)
-    now = np.sqrt(demand_now(tape, rows) / scale)
-    columns = [now, np.log(scale)]
-    for width in MEAN_WINDOWS:
-        columns.append(np.sqrt(tape.mean(rows, width) / scale) - now)
-    columns += _slopes(tape, rows, scale)
-    columns += _peaks(tape, first, last, scale, now)
-    columns += _gaps(tape, first, last, scale)
-    columns += _phases(tape, rows, lead_steps)
-    columns += _earlier_days(tape, rows, scale, lead_steps)
-    return np.column_stack(columns)
+    """Features of the rows first..last-1, (n_rows, n_features), NaN where not known. Row t uses bins before t only.
+
+    By column: demand now and the scale; how means of MEAN_WINDOWS differ from now; how windows differ from those before
+    them; the highest and the lowest minute of PEAK_WINDOWS; steps since demand was last 0 and last above 0, and the
+    level before the present gap; where the lead stands in 5, 10, 60 minutes and in the day; demand around the lead on
+    EARLIER_DAYS and its change since "now" of that day.
+    """
+    out = np.empty((max(last - first, 0), N_FEATURES))
+    lags = tuple(tape.steps(days * DAY_SECONDS) for days in EARLIER_DAYS)
+    spans = (tape.steps(MINUTE_SECONDS), tape.steps(TYPICAL_DAYS * DAY_SECONDS))
+    _fill(tape.sums(), (tape.start_seconds, tape.step_seconds), first, lead_steps, spans, lags, out)
+    return out
 
 
-def _slopes(tape: DemandTape, rows: IntArray, scale: FloatArray) -> list[FloatArray]:
-    """How the mean of a window differs from that of the window before it."""
-    return [
-        np.sqrt(tape.mean(rows, width) / scale) - np.sqrt(tape.mean(rows - width, width) / scale)
-        for width in (4, 20, 80)
-    ]
+@njit(cache=True, error_model="numpy")
+def _fill(  # type: ignore[no-untyped-def]
+    sums, clock, first, lead_steps, spans, lags, out
+):
+    values = sums[0]
+    minute, week = spans
+    zero, above = _latest(values, first, True), _latest(values, first, False)
+    for i in range(len(out)):
+        row = first + i
+        if row > 0 and i > 0:
+            zero = row - 1 if values[row - 1] == 0 else zero
+            above = row - 1 if values[row - 1] > 0 else above
+        typical = _mean(sums, row, week)
+        scale = typical if typical > FLOOR_SHARE else FLOOR_SHARE
+        now = np.sqrt(_mean(sums, row, minute) / scale)
+        out[i, 0], out[i, 1] = now, np.log(scale)
+        at = 2
+        for width in MEAN_WINDOWS:
+            out[i, at] = np.sqrt(_mean(sums, row, width) / scale) - now
+            at += 1
+        for width in SLOPE_WINDOWS:
+            out[i, at] = np.sqrt(_mean(sums, row, width) / scale) - np.sqrt(_mean(sums, row - width, width) / scale)
+            at += 1
+        at = _fill_peaks(sums, row, minute, scale, now, out[i], at)
+        at = _fill_gap(sums, row, zero, above, scale, out[i], at)
+        ahead = clock[0] + (row + lead_steps) * clock[1]
+        for period in PERIODS_SECONDS:
+            out[i, at] = ahead % period
+            at += 1
+        angle = 2 * np.pi * (ahead % DAY_SECONDS) / DAY_SECONDS
+        out[i, at], out[i, at + 1] = np.sin(angle), np.cos(angle)
+        at += 2
+        for lag in lags:
+            there = row + lead_steps - lag
+            out[i, at] = np.sqrt(_mean(sums, there + 4, 8) / scale)
+            out[i, at + 1] = np.sqrt(_mean(sums, there + 20, 40) / scale) - np.sqrt(_mean(sums, row - lag, 40) / scale)
+            at += 2
 
 
-def _peaks(tape: DemandTape, first: int, last: int, scale: FloatArray, now: FloatArray) -> list[FloatArray]:
-    """Highest and lowest minute of the last 5, 20 and 60 minutes, and the highest minute of the week by hours."""
-    widest = max(PEAK_WINDOWS)
-    minutes = demand_now(tape, np.arange(first - widest + 1, last))
-    columns = []
+@njit(cache=True, error_model="numpy")
+def _mean(sums, end, width):  # type: ignore[no-untyped-def]
+    """As DemandTape.mean, for one end."""
+    values, total, seen = sums
+    last = min(max(end, 0), len(values))
+    first = min(max(end - width, 0), len(values))
+    n_seen = seen[last] - seen[first]
+    return (total[last] - total[first]) / (n_seen * RESOLUTION) if n_seen > 0 else np.nan
+
+
+@njit(cache=True, error_model="numpy")
+def _latest(values, row, is_zero):  # type: ignore[no-untyped-def]
+    """The last bin before `row` with demand of 0, or above 0; far back if it lies beyond LONGEST_GAP_STEPS."""
+    for at in range(row - 1, max(row - 1 - LONGEST_GAP_STEPS, -1), -1):
+        if (values[at] == 0) if is_zero else (values[at] > 0):
+            return at
+    return row - 1 - LONGEST_GAP_STEPS
+
+
+@njit(cache=True, error_model="numpy")
+def _fill_peaks(sums, row, minute, scale, now, out, at):  # type: ignore[no-untyped-def]
+    highest, lowest = np.nan, np.nan
+    back = 0
     for width in PEAK_WINDOWS:
-        highest = trailing_max(minutes, width)[widest - 1 :]
-        lowest = -trailing_max(-minutes, width)[widest - 1 :]
-        columns += [np.sqrt(_finite(highest) / scale) - now, np.sqrt(_finite(lowest) / scale) - now]
-    return columns
+        while back < width:
+            value = _mean(sums, row - back, minute)
+            if not highest >= value and not np.isnan(value):
+                highest = value
+            if not lowest <= value and not np.isnan(value):
+                lowest = value
+            back += 1
+        out[at], out[at + 1] = np.sqrt(highest / scale) - now, np.sqrt(lowest / scale) - now
+        at += 2
+    return at
 
 
-def _finite(values: FloatArray) -> FloatArray:
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _gaps(tape: DemandTape, first: int, last: int, scale: FloatArray) -> list[FloatArray]:
-    """Steps since demand was last 0 and last above 0 (capped), and the five-minute level before the present gap."""
-    begin = max(first - LONGEST_GAP_STEPS, 0)
-    window = tape.values[begin : max(last - 1, 0)]
-    steps = np.arange(begin, begin + len(window))
-    columns, latest_above = [], np.full(last - first, -1)
-    for is_it in (window == 0, window > 0):
-        latest = np.maximum.accumulate(np.where(is_it, steps, begin - LONGEST_GAP_STEPS)) if len(window) else steps
-        rows = np.arange(first, last) - 1 - begin
-        at = latest[np.maximum(rows, 0)] if len(window) else np.full(last - first, -LONGEST_GAP_STEPS)
-        since = np.minimum(np.arange(first, last) - 1 - at, LONGEST_GAP_STEPS)
-        columns.append(np.where(rows >= 0, since, LONGEST_GAP_STEPS).astype(np.float64))
-        latest_above = at
-    before_gap = tape.mean(np.maximum(latest_above + 1, 0), 20)
-    inside = columns[1] > 0
-    columns.append(np.where(inside & (columns[1] < LONGEST_GAP_STEPS), np.sqrt(before_gap / scale), np.nan))
-    return columns
-
-
-def _phases(tape: DemandTape, rows: IntArray, lead_steps: int) -> list[FloatArray]:
-    """Where the lead stands within 5, 10 and 60 minutes, and in the day."""
-    ahead = tape.start_seconds + (rows + lead_steps) * tape.step_seconds
-    angle = 2 * np.pi * (ahead % DAY_SECONDS) / DAY_SECONDS
-    return [*(ahead % period for period in PERIODS_SECONDS), np.sin(angle).astype(float), np.cos(angle).astype(float)]
-
-
-def _earlier_days(tape: DemandTape, rows: IntArray, scale: FloatArray, lead_steps: int) -> list[FloatArray]:
-    """Demand around the lead one day, two days and a week ago, and its change since "now" of that day."""
-    columns = []
-    for days in (1, 2, 7):
-        lag = tape.steps(days * DAY_SECONDS)
-        around = np.sqrt(tape.mean(rows + lead_steps - lag + 4, 8) / scale)
-        wide = np.sqrt(tape.mean(rows + lead_steps - lag + 20, 40) / scale)
-        then = np.sqrt(tape.mean(rows - lag, 40) / scale)
-        columns += [around, wide - then]
-    return columns
+@njit(cache=True, error_model="numpy")
+def _fill_gap(sums, row, zero, above, scale, out, at):  # type: ignore[no-untyped-def]
+    out[at] = min(row - 1 - zero, LONGEST_GAP_STEPS)
+    since = min(row - 1 - above, LONGEST_GAP_STEPS)
+    out[at + 1] = since
+    in_gap = 0 < since < LONGEST_GAP_STEPS
+    out[at + 2] = np.sqrt(_mean(sums, above + 1, 20) / scale) if in_gap else np.nan
+    return at + 3
 
 
 def lead_targets(tape: DemandTape, rows: IntArray, lead_steps: int) -> FloatArray:
@@ -188,5 +219,5 @@ def peak_targets(tape: DemandTape, first: int, last: int, window_seconds: float)
     width, window = tape.steps(MINUTE_SECONDS), tape.steps(window_seconds)
     rows = np.arange(first, last)
     minutes = demand_now(tape, np.arange(first + width, last + width + window - 1))
-    highest = _finite(trailing_max(minutes, window)[window - 1 :])
-    return np.where(rows + width + window - 1 <= len(tape), highest, np.nan)
+    highest = trailing_max(minutes, window)[window - 1 :]
+    return np.where((rows + width + window - 1 <= len(tape)) & np.isfinite(highest), highest, np.nan)

@@ -32,7 +32,7 @@ ONLY_HERE = {  # vendor -> the modules (or the folder) that may know it
     "statsforecast": ("forecaster.methods",),
     "sklearn": ("forecaster.methods",),
     "apscheduler": ("scaler.app.scheduler",),
-    "numba": ("forecaster.methods", "scaler.simulator", "scaler.core.rule"),
+    "numba": ("forecaster.methods", "forecaster.leadfeatures", "scaler.simulator", "scaler.core.rule"),
     "sqlalchemy": ("scaler.adapters.store",),
     "prometheus_client": ("scaler.adapters.telemetry", "scaler.app"),
     "fastapi": ("scaler.app",),

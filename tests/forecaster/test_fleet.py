@@ -101,10 +101,11 @@ def test_a_new_endpoint_starts_from_what_the_kept_models_weigh():
     young, old = (a_series(daily_counts(days, step, seed=3), step) for days in (2.5, 8))
     forecaster = Forecaster(method="auto", prior=prior)
     assert sum(prior) == pytest.approx(1.0, abs=0.01)
-    assert forecaster.fit("prod/new", young).learnt.method.prior == prior
+    half_way = 0.5 * np.array(prior) + 0.5 / len(prior)
+    assert forecaster.fit("prod/new", young).learnt.method.prior == pytest.approx(half_way)
     assert forecaster.fit("prod/known", old).learnt.method.prior == ()
     store.save(forecaster.fit("prod/new", young))
-    assert store.load("prod/new").learnt.method.prior == pytest.approx(prior)
+    assert store.load("prod/new").learnt.method.prior == pytest.approx(half_way)
 
 
 def dask_cluster():

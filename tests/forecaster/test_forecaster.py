@@ -9,7 +9,7 @@ import pytest
 
 from forecaster.calendar import DemandCalendar, PlannedEvent
 from forecaster.errors import ShortHistory, StoreError, UnknownMethod
-from forecaster.fleet import ChangeTable, forecast_day_by_minute
+from forecaster.fleet import forecast_day_by_minute
 from forecaster.forecaster import Forecaster
 from forecaster.store import ModelStore
 from tests.forecaster.samples import MONDAY, a_panel, a_series, daily_counts
@@ -179,15 +179,6 @@ def test_a_day_by_the_minute_for_a_fleet():
     assert np.isnan(block[3]).all()
     actual = daily_counts(10, step, seed=1)[-288:]
     assert np.mean(actual <= block[1, ::5, 2]) == pytest.approx(0.9, abs=0.06)
-
-
-def test_changes_learnt_hourly_widen_the_latest_values():
-    counts = np.random.default_rng(0).poisson(30.0, (2, 2000)).astype(float)
-    table = ChangeTable.learn(a_panel(counts), np.array([1, 3]), np.array([0.1, 0.5, 0.9]))
-    told = table.quantiles(np.array([30.0, np.nan]))
-    assert told.shape == (2, 2, 3)
-    assert told[0, 0, 0] < 30.0 < told[0, 0, 2]
-    assert np.isnan(told[1]).all()
 
 
 def test_models_are_stored_under_the_end_of_their_history(tmp_path):
