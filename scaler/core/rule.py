@@ -6,7 +6,7 @@ keep to what a compiler for numerical Python understands: scalars, arrays, loops
 Source: the replay-chosen rule, measured on recorded busy endpoints (docs/decisions/0008-choose-by-replaying.md).
 """
 
-from math import ceil, floor
+from math import ceil, floor, inf, nan
 
 import numpy as np
 
@@ -156,6 +156,43 @@ def panic_floor(
     if demand_now <= panic_factor * ready * capacity_per_second:
         return 0
     return max(current, replicas_for(demand_now, usable_per_replica))
+
+
+def threshold_floor(value: float, above: float, ready: int, most: int) -> int:
+    """Replicas that bring a signal of `value` per ready replica below its threshold; 0 where it is (or is not known).
+
+    Counted from the ready ones and not from the ordered ones: starting replicas do not relieve a signal yet, and
+    counting them doubles the order every turn until they are ready. `most`: no more than the bounds allow anyway, as a
+    threshold close to zero asks for numbers beyond counting. Example: 12 waiting at each of 2, above 5: ceil(24 / 5).
+    """
+    if not value > above:
+        return 0
+    if above == 0:
+        return ready + 1
+    return max(1, ceil(min(ready * value / above, most)))
+
+
+def grew(minutes: FloatArray, factor: float) -> bool:
+    """True when the last of these minutes of demand is `factor` times the least before it; NaN (not seen) is left out.
+
+    Example: 10, NaN, 8, 24 grew threefold.
+    """
+    least, last = inf, nan
+    for value in minutes:
+        if not np.isnan(value):
+            if not np.isnan(last):
+                least = min(least, last)
+            last = value
+    return last > 0 and least < inf and last >= factor * least
+
+
+def highest_minute(minutes: FloatArray, demand_now: float) -> float:
+    """The highest of demand now and these minutes of it; NaN (not seen) is left out."""
+    highest = demand_now
+    for value in minutes:
+        if value > highest:
+            highest = value
+    return highest
 
 
 def last_replica(wanted: int, current: int, asked_for_now: bool, keep: bool, pre_warm: bool) -> int:

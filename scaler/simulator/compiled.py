@@ -2,8 +2,7 @@
 
 The ordering rule is not written here: `scaler.core.rule`'s own functions are compiled as they stand. What is written
 here is the order in which one turn of `scaler.core.decide` and its guardrails calls them, and one step of the simulated
-lane; a test holds that orders equal those of the whole cycle in the simulated world. Not replayed: thresholds on
-signals that history does not hold, and triggers.
+lane; a test holds that orders equal those of the whole cycle in the simulated world.
 """
 
 import inspect
@@ -32,8 +31,8 @@ class Signals(NamedTuple):
 
     arrivals (n,) work arriving in the step; now (n,), NaN: not known, so the turn holds; ahead (n_columns, n) demand
     one start-up time ahead; floors (n_guards, n) dip guards; peaks (n_peaks, n) the highest minute soon; keep, pre_warm
-    (n,)
-    idle advice; lowest, highest (n,) bounds.
+    (n,) idle advice; lowest, highest (n,) bounds; least (n,) replicas that triggers ask for; held (n,) whether one
+    holds scale-in; panic (n,) demand that panic looks at.
     """
 
     arrivals: FloatArray
@@ -45,6 +44,9 @@ class Signals(NamedTuple):
     pre_warm: BoolArray
     lowest: IntArray
     highest: IntArray
+    least: IntArray
+    held: BoolArray
+    panic: FloatArray
 
 
 class Columns(NamedTuple):
@@ -60,7 +62,9 @@ class Rules(NamedTuple):
     """What is the same for all settings. Times are in steps where they say so; `select_*`: 1 Max, 0 Min, -1 Disabled.
 
     `limits_*` are the behavior's policies: columns period steps, 1 for a fraction, value. `windows` are the up and down
-    stabilisation windows in steps. `is_rate`: 0 for a level, which has no backlog of its own.
+    stabilisation windows in steps. `is_rate`: 0 for a level, which has no backlog of its own. `queue_above` and
+    `busy_above` are thresholds on what waits before each ready replica and on the share of its room in use; infinite:
+    none.
     """
 
     step_seconds: float
@@ -69,6 +73,8 @@ class Rules(NamedTuple):
     lead_steps: int
     wait_steps: float
     panic_factor: float
+    queue_above: float
+    busy_above: float
     is_rate: bool
     zero_allowed: bool
     limits_up: FloatArray
@@ -83,7 +89,8 @@ class State(NamedTuple):
     """Where each run stands, changed in place. `starting[run, age]` replicas were ordered `age` steps ago.
 
     `history` (n_runs, look_back, 2): recommended and change of earlier turns, newest first. `waiting` (n_runs, m, 3):
-    queue at the end, work, and room since, of the last steps whose wait is not yet known, newest first.
+    queue at the end, work, and room since, of the last steps whose wait is not yet known, newest first. `busy` is the
+    share of the room that served in the last step.
     """
 
     ready: IntArray
@@ -91,6 +98,7 @@ class State(NamedTuple):
     queue: FloatArray
     history: FloatArray
     waiting: FloatArray
+    busy: FloatArray
 
 
 def new_state(n_runs: int, rules: Rules, ready: int = 0) -> State:
@@ -105,6 +113,7 @@ def new_state(n_runs: int, rules: Rules, ready: int = 0) -> State:
         queue=np.zeros(n_runs),
         history=history,
         waiting=np.zeros((n_runs, int(np.floor(rules.wait_steps)) + 1, 3)),
+        busy=np.zeros(n_runs),
     )
 
 
@@ -114,6 +123,9 @@ for _function in (
     rule.wanted_at_lead,
     rule.worth_keeping,
     rule.panic_floor,
+    rule.threshold_floor,
+    rule.grew,
+    rule.highest_minute,
     rule.last_replica,
     rule.stabilize,
     rule.up_limit,
@@ -184,7 +196,7 @@ def _replay(
         usable = rules.capacity * columns.utilization[setting]
         ahead, floor = signals.ahead[columns.ahead[setting]], signals.floors[columns.floor[setting]]
         peak = signals.peaks[columns.peak[setting]]
-        ready, queue = state.ready[run], state.queue[run]
+        ready, queue, busy = state.ready[run], state.queue[run], state.busy[run]
         starting, history, waiting = state.starting[run], state.history[run], state.waiting[run]
         n_starting = starting.sum()
         for t in range(n):
@@ -195,11 +207,16 @@ def _replay(
                 recommended = _recommended(
                     now, ahead[t], floor[t], peak[t], rules, ready, n_starting, starting, queue, in_steps, usable
                 )
+                panic = rule.panic_floor(have, ready, signals.panic[t], rules.panic_factor, rules.capacity, usable)
+                recommended = max(recommended, panic)
+                if ready > 0:
+                    recommended = max(recommended, _thresholds(queue, busy, ready, rules, signals.highest[t]))
                 if recommended == 0 and not rules.zero_allowed:
                     recommended = 1
                 elif recommended == 0:
                     asked = now > 0.0 or queue > 0.0
                     recommended = rule.last_replica(0, have, asked, signals.keep[t], signals.pre_warm[t])
+                recommended = max(recommended, signals.least[t], have if signals.held[t] else 0)
                 order = _order(recommended, have, rules, history, signals.lowest[t], signals.highest[t])
             _remember(history, recommended, order - have)
             if orders.shape[1] > 0:
@@ -219,11 +236,13 @@ def _replay(
                 for age in range(age_of_ready, 0, -1):
                     starting[age] = starting[age - 1]
                 starting[0] = 0
-            left = queue + signals.arrivals[t] - room
+            asked_for = queue + signals.arrivals[t]
+            left = asked_for - room
             bad[run] += _late(waiting, room, rules.wait_steps)
             queue = left if left > NOTHING else 0.0
+            busy = min(1.0, (asked_for - queue) / room) if room > 0.0 else 0.0
             waiting[0, 0], waiting[0, 1], waiting[0, 2] = queue, signals.arrivals[t], 0.0
-        state.ready[run], state.queue[run] = ready, queue
+        state.ready[run], state.queue[run], state.busy[run] = ready, queue, busy
 
 
 @register_jitable
@@ -240,7 +259,7 @@ def _recommended(
     in_steps: FloatArray,
     usable: float,
 ) -> int:
-    """Plan and panic, in decide's order."""
+    """The plan of a turn."""
     have = ready + n_starting
     backlog = queue if rules.is_rate else 0.0
     at_lead = 0.0
@@ -255,7 +274,17 @@ def _recommended(
         )
     wanted = rule.wanted_at_lead(now, ahead, floor, at_lead, rules.step_seconds, usable)
     keep = rule.worth_keeping(have, now, peak, backlog, rules.step_seconds, usable)
-    return max(wanted, keep, rule.panic_floor(have, ready, now, rules.panic_factor, rules.capacity, usable))
+    return max(wanted, keep)
+
+
+@register_jitable
+def _thresholds(queue: float, busy: float, ready: int, rules: Rules, highest: int) -> int:
+    """What the thresholds on the world's own signals ask for."""
+    depth = queue / (ready if rules.is_rate else ready * rules.step_seconds)
+    return max(
+        rule.threshold_floor(depth, rules.queue_above, ready, highest),
+        rule.threshold_floor(busy, rules.busy_above, ready, highest),
+    )
 
 
 @register_jitable
@@ -345,6 +374,41 @@ def medians_of_minutes(minutes: FloatArray, first: int, last: int, stride: int, 
                 n += 1
         out[row - first] = np.median(sample[:n]) if 2 * n >= count else np.nan
     return out
+
+
+@numba.njit  # not cached: the cache would not see a change of the rule
+def rows_that_grew(
+    values: FloatArray, first: int, last: int, per_minute: int, minutes: int, factor: float
+) -> BoolArray:
+    """For each row first..last-1 whether demand grew by the factor within the full minutes before it: rule.grew.
+
+    `values` are bins, `per_minute` of them a minute; a minute before the first bin was not seen.
+    """
+    out = np.empty(last - first, dtype=np.bool_)
+    window = np.empty(minutes + 1)
+    for row in range(first, last):
+        _fill_minutes(window, values, row, per_minute)
+        out[row - first] = rule.grew(window, factor)
+    return out
+
+
+@numba.njit
+def highest_minutes(values: FloatArray, first: int, last: int, per_minute: int, minutes: int) -> FloatArray:
+    """For each row first..last-1 the highest of the full minutes before it, as `rows_that_grew`; -inf: none seen."""
+    out = np.empty(last - first)
+    window = np.empty(minutes)
+    for row in range(first, last):
+        _fill_minutes(window, values, row, per_minute)
+        out[row - first] = rule.highest_minute(window, -np.inf)
+    return out
+
+
+@register_jitable
+def _fill_minutes(window: FloatArray, values: FloatArray, row: int, per_minute: int) -> None:
+    """The means of the last full minutes before `row`, oldest first."""
+    for k in range(len(window)):
+        begin = row - (len(window) - k) * per_minute
+        window[k] = values[begin : begin + per_minute].sum() / per_minute if begin >= 0 else np.nan
 
 
 _compiled = _bound(crc32("".join(inspect.getsource(part) for part in (rule, sys.modules[__name__])).encode()))

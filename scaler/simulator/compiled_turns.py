@@ -49,6 +49,9 @@ def _compiled() -> Callable[..., Any]:
                 pre_warm,
                 signals.lowest[t : t + 1],
                 signals.highest[t : t + 1],
+                signals.least[t : t + 1],
+                signals.held[t : t + 1],
+                signals.panic[t : t + 1],
             )
             _replay(row, columns, plays, rules, state, cost, bad, one)
             orders[t] = one[0, 0]

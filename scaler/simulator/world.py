@@ -23,6 +23,9 @@ from scaler.ports import Reading
 from scaler.simulator.arrivals import StepDemand, StepGrid
 from scaler.simulator.lane import Lane
 
+QUEUE_DEPTH, CACHE_USAGE, IN_FLIGHT = "queue_depth", "kv_cache_usage", "in_flight"
+"""The signals for thresholds that this world has, per ready replica: what waits, the share of its room that served in
+the last step, and that share of its slots."""
 RECENT = timedelta(hours=24)
 """How far back one reading of the present reaches."""
 
@@ -133,15 +136,17 @@ class SimulatedSource:
         lane = self._world.lanes[policy.endpoint]
         recent = self._series(policy.endpoint, max(0, step - self._recent_steps), step)
         busy = busy_fraction(lane)
+        slots = policy.spec.capacity.max_concurrency
         unit_seconds = 1.0 if policy.spec.demand.unit.is_rate else lane.step_seconds
         queue = lane.queue / unit_seconds
         return Reading(
             recent=recent,
             queue=queue,
-            in_flight=busy * lane.ready * policy.spec.capacity.max_concurrency,
+            in_flight=busy * lane.ready * slots,
             reactive={
-                "queue_depth": queue / lane.ready if lane.ready else nan,
-                "kv_cache_usage": busy if lane.ready else nan,
+                QUEUE_DEPTH: queue / lane.ready if lane.ready else nan,
+                CACHE_USAGE: busy if lane.ready else nan,
+                IN_FLIGHT: busy * slots if lane.ready else nan,
             },
         )
 

@@ -19,7 +19,7 @@ from scaler.ports import Advice, Reading
 from scaler.simulator.arrivals import StepDemand, StepGrid
 from scaler.simulator.compiled import Columns, Signals, new_state, replay
 from scaler.simulator.lane import Lane, outcome_of
-from scaler.simulator.selfreplay.fast import bounds_of, rules_of
+from scaler.simulator.selfreplay.fast import bounds_of, panic_demand, rules_of, triggers_of
 from scaler.simulator.startups import StartupModel
 from scaler.simulator.world import FixedPolicies, MemoryLog, SimulatedClock, SimulatedSource, SimulatedTarget, World
 from tests.builders import a_policy
@@ -69,6 +69,18 @@ limits = st.fixed_dictionaries(
     }
 )
 windows = st.sampled_from(["0s", "15s", "1m", "100s"])
+thresholds = st.fixed_dictionaries(
+    {"signal": st.sampled_from(["queue_depth", "kv_cache_usage"]), "above": st.sampled_from([0.0, 0.5, 0.8, 5.0])}
+)
+triggers = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["a", "b"]),
+        "when": st.fixed_dictionaries({"growth": st.sampled_from([1.2, 3.0]), "within": st.sampled_from(["1m", "3m"])}),
+        "then": st.fixed_dictionaries(
+            {"holdScaleInFor": st.sampled_from(["0s", "40s", "2m"]), "atLeastReplicas": st.integers(0, 4)}
+        ),
+    }
+)
 
 
 @st.composite
@@ -89,7 +101,14 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
             "startup": {"expected": draw(st.sampled_from(["10s", "15s", "40s", "150s", "155s"]))},
             "replicas": {"min": lowest, "max": lowest + draw(st.integers(1, 12))},
             "scaleToZero": {"enabled": draw(st.booleans()), "minIdle": "0s"},
-            "reactive": {"panic": {"factor": draw(st.sampled_from([1.2, 2.0]))}},
+            "reactive": {
+                "panic": {
+                    "factor": draw(st.sampled_from([1.2, 2.0])),
+                    "window": draw(st.sampled_from(["1m", "1m", "3m"])),
+                },
+                "thresholds": draw(st.lists(thresholds, max_size=2, unique_by=lambda one: one["signal"])),
+            },
+            "triggers": draw(st.lists(triggers, max_size=2, unique_by=lambda one: one["name"])),
             "behavior": {
                 "scaleUp": rules(draw(windows)),
                 "scaleDown": rules(draw(st.sampled_from(["auto", "0s", "1m", "100s"]))),
@@ -105,6 +124,8 @@ def some_signals(seed: int, policy: ScalingPolicy, unseen: float) -> Signals:
     now[rng.random(N) < unseen] = np.nan
     work = rng.poisson(level * 15).astype(float)
     lowest, highest = bounds_of(policy, [MONDAY + k * STEP for k in range(N)])
+    unit_seconds = 15.0  # work of a step to a rate, or to a level
+    least, held = triggers_of(policy, work / unit_seconds, 0, N, STEP)
     return Signals(
         arrivals=work,
         now=now,
@@ -115,6 +136,9 @@ def some_signals(seed: int, policy: ScalingPolicy, unseen: float) -> Signals:
         pre_warm=rng.random(N) < 0.1,
         lowest=lowest,
         highest=highest,
+        least=least,
+        held=held,
+        panic=panic_demand(policy, now, work / unit_seconds, 0, N, STEP),
     )
 
 
@@ -147,7 +171,7 @@ def orders_of_cycle(policy: ScalingPolicy, signals: Signals, setting: Setting) -
     return orders, lane
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     policy=policies(),
     seed=st.integers(0, 2**32 - 1),

@@ -3,6 +3,8 @@
 from datetime import timedelta
 from math import ceil
 
+import numpy as np
+
 from scaler.core import rule
 from scaler.core.guardrails.base import Case, verdict
 from scaler.domain.decision import GuardrailVerdict, Reason
@@ -12,11 +14,13 @@ from scaler.domain.snapshot import Snapshot
 
 def fired(trigger: Trigger, snapshot: Snapshot) -> bool:
     """True when demand grew by the trigger's factor within its window. Minutes not seen (NaN) do not fire."""
-    minutes = max(1, ceil(trigger.when.within.total_seconds() / 60))
-    window = [value for value in snapshot.demand_lately[-(minutes + 1) :] if value == value]
-    if len(window) < 2 or window[-1] <= 0:
-        return False
-    return window[-1] >= trigger.when.growth * min(window[:-1])
+    window = snapshot.demand_lately[-(minutes_of(trigger) + 1) :]
+    return rule.grew(np.array(window, dtype=np.float64), trigger.when.growth)
+
+
+def minutes_of(trigger: Trigger) -> int:
+    """Its window in whole minutes; the present one comes on top."""
+    return max(1, ceil(trigger.when.within.total_seconds() / 60))
 
 
 def triggers(case: Case, order: int) -> GuardrailVerdict:

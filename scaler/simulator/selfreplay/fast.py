@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 
+from forecaster.leadfeatures import trailing_max
 from forecaster.series import FloatArray
 from scaler.core.bounds import active_bounds
+from scaler.core.guardrails import hold, reactive_floor
 from scaler.domain.policy import ScalingPolicy, ScalingRules
 from scaler.domain.replicas import CapacityProfile
-from scaler.simulator.compiled import IntArray, Rules
+from scaler.simulator.compiled import BoolArray, IntArray, Rules, highest_minutes, rows_that_grew
+from scaler.simulator.world import CACHE_USAGE, IN_FLIGHT, QUEUE_DEPTH
 
 SELECT = {"Max": 1, "Min": 0, "Disabled": -1}
 
@@ -25,6 +28,8 @@ def rules_of(policy: ScalingPolicy, profile: CapacityProfile, step: timedelta) -
         lead_steps=max(1, ceil(profile.startup.p95 / step)),
         wait_steps=policy.spec.slo.queue_wait / step,
         panic_factor=policy.spec.reactive.panic.factor,
+        queue_above=_lowest_threshold(policy, QUEUE_DEPTH),
+        busy_above=_busy_threshold(policy),
         is_rate=policy.spec.demand.unit.is_rate,
         zero_allowed=policy.spec.scale_to_zero.enabled,
         limits_up=_limits(behavior.scale_up, step),
@@ -36,6 +41,17 @@ def rules_of(policy: ScalingPolicy, profile: CapacityProfile, step: timedelta) -
     )
 
 
+def _lowest_threshold(policy: ScalingPolicy, signal: str) -> float:
+    """Of several on one signal the lowest asks for the most; infinite: none."""
+    return min((found.above for found in policy.spec.reactive.thresholds if found.signal == signal), default=inf)
+
+
+def _busy_threshold(policy: ScalingPolicy) -> float:
+    """On the share of a replica that is in use: cache and in-flight requests are in step with it in this world."""
+    slots = policy.spec.capacity.max_concurrency
+    return min(_lowest_threshold(policy, CACHE_USAGE), _lowest_threshold(policy, IN_FLIGHT) / slots)
+
+
 def _limits(rules: ScalingRules, step: timedelta) -> FloatArray:
     rows = [[limit.period / step, float(limit.type == "Fraction"), limit.value] for limit in rules.policies]
     return np.array(rows, dtype=np.float64).reshape(len(rows), 3)
@@ -44,6 +60,37 @@ def _limits(rules: ScalingRules, step: timedelta) -> FloatArray:
 def _window(rules: ScalingRules, step: timedelta) -> int:
     window = rules.stabilization_window
     return int(window // step) if isinstance(window, timedelta) else 0
+
+
+def triggers_of(
+    policy: ScalingPolicy, values: FloatArray, first: int, last: int, step: timedelta
+) -> tuple[IntArray, BoolArray]:
+    """(replicas that the triggers ask for, whether one holds scale-in) at the rows first..last-1, from the bins of
+    demand before each."""
+    n, per_minute = last - first, bins_per_minute(step)
+    least, held = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
+    for trigger in policy.spec.triggers:
+        lasts = max(1, ceil(trigger.then.hold_scale_in_for / step))
+        begin = max(0, first - lasts + 1)
+        fired = rows_that_grew(values, begin, last, per_minute, hold.minutes_of(trigger), trigger.when.growth)
+        least = np.maximum(least, fired[first - begin :] * trigger.then.at_least_replicas)
+        if trigger.then.hold_scale_in_for:
+            held |= trailing_max(fired.astype(np.float64), lasts)[first - begin :] > 0
+    return least, held
+
+
+def panic_demand(
+    policy: ScalingPolicy, now: FloatArray, values: FloatArray, first: int, last: int, step: timedelta
+) -> FloatArray:
+    """The demand that panic looks at in the rows first..last-1: demand `now`, or a higher minute of its window."""
+    minutes = reactive_floor.minutes_of(policy.spec.reactive.panic)
+    if minutes == 1:
+        return now
+    return np.maximum(now, highest_minutes(values, first, last, bins_per_minute(step), minutes))
+
+
+def bins_per_minute(step: timedelta) -> int:
+    return max(1, round(timedelta(minutes=1) / step))
 
 
 def bounds_of(policy: ScalingPolicy, times: Sequence[datetime]) -> tuple[IntArray, IntArray]:

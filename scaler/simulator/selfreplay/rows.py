@@ -11,7 +11,7 @@ from scaler.domain.policy import ScalingPolicy
 from scaler.domain.setting import Source
 from scaler.simulator.compiled import IntArray, Rules, Signals
 from scaler.simulator.selfreplay.family import COLUMN_LEVELS, Family
-from scaler.simulator.selfreplay.fast import bounds_of
+from scaler.simulator.selfreplay.fast import bounds_of, panic_demand, triggers_of
 from scaler.simulator.selfreplay.signals import PEAK_SECONDS, BaseRows, Residuals, base_rows, fit_residuals, held
 from scaler.simulator.selfreplay.spoil import Spoil
 
@@ -131,9 +131,11 @@ class RowMaker:
         work[: len(seen)] = np.nan_to_num(seen) * self.rules.step_seconds
         lowest, highest = bounds_of(self.policy, [self.start + k * self.step for k in range(first, last)])
         lately = self._lately(first, last)
+        now = np.ascontiguousarray(self._rows.now[begin:stop])
+        least, held_in = triggers_of(self.policy, self.tape.values, first, last, self.step)
         return Signals(
             arrivals=work,
-            now=np.ascontiguousarray(self._rows.now[begin:stop]),
+            now=now,
             ahead=held(self._rows.ahead[:, :stop], self.family, n),
             floors=np.ascontiguousarray(self._rows.floors[:, begin:stop]),
             peaks=np.ascontiguousarray(self._rows.peaks[:, begin:stop]),
@@ -141,6 +143,9 @@ class RowMaker:
             pre_warm=np.zeros(n, dtype=np.bool_),
             lowest=lowest,
             highest=highest,
+            least=least,
+            held=held_in,
+            panic=panic_demand(self.policy, now, self.tape.values, first, last, self.step),
         )
 
     def _lately(self, first: int, last: int) -> "np.typing.NDArray[np.bool_]":
