@@ -1,11 +1,14 @@
 """The histories that a forecasting command works on: from a trace file, or from the metrics server of the policies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+
 from forecaster.calendar import DemandCalendar
-from forecaster.series import DemandSeries
+from forecaster.series import DemandSeries, DemandUnit
 from scaler.app.dayahead import STEP, calendar_of
 from scaler.errors import SettingsError
 
@@ -29,6 +32,34 @@ def read_histories(
     if (trace is None) == (policies is None):
         raise SettingsError("need either --trace FILE, or --policies DIR with the metrics server of --prometheus-url")
     return _from_trace(trace) if trace is not None else _from_metrics(policies, prometheus_url, whole_hours)
+
+
+def stored_histories(store_url: str) -> Mapping[str, History]:
+    """`namespace/name` -> demand as the decisions in a store read it, means over bins of STEP (UTC, requests taken).
+    Endpoints without any are left out. Raises SettingsError where there is none at all, StoreUnavailable."""
+    from scaler.adapters.store.store import SqlStore
+
+    store = SqlStore.open(store_url, must_exist=True)
+    found = {str(endpoint): list(store.demand_seen(endpoint)) for endpoint in store.endpoints()}
+    store.close()
+    known = {key: seen for key, seen in found.items() if seen}
+    if not known:
+        raise SettingsError(f"{store_url}: no decision in this store knew demand")
+    return {key: History(series=_on_bins(seen), calendar=DemandCalendar()) for key, seen in known.items()}
+
+
+def _on_bins(seen: Sequence[tuple[datetime, float]]) -> DemandSeries:
+    """Means of readings over the bins of STEP that hold the middle of the minute that each tells of."""
+    step = STEP.total_seconds()
+    bins = np.array([(when - timedelta(seconds=30)).timestamp() // step for when, _ in seen], dtype=np.int64)
+    count = np.bincount(bins - bins[0])
+    total = np.bincount(bins - bins[0], weights=[value for _, value in seen])
+    return DemandSeries(
+        unit=DemandUnit.REQUESTS,
+        start=datetime.fromtimestamp(float(bins[0]) * step, UTC),
+        step=STEP,
+        values=np.where(count > 0, total / np.maximum(count, 1), np.nan),
+    )
 
 
 def _from_trace(trace: Path) -> Mapping[str, History]:

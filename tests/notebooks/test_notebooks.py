@@ -13,7 +13,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path, monkeypatch):
-    for name in ("HEADSTART_TRACE", "HEADSTART_PROMETHEUS_URL", "HEADSTART_MODELS"):
+    for name in ("HEADSTART_TRACE", "HEADSTART_PROMETHEUS_URL", "HEADSTART_STORE", "HEADSTART_MODELS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HEADSTART_SAMPLE_DAYS", "4")
     monkeypatch.setenv("PYTHONPATH", str(path.parents[1]))

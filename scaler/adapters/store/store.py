@@ -113,6 +113,22 @@ class SqlStore:
         with self._transaction(f"read the decisions of {endpoint}") as connection:
             return [json.loads(record) for record in connection.scalars(query)]
 
+    def demand_seen(self, endpoint: EndpointId) -> Iterator[tuple[datetime, float]]:
+        """Demand of the last full minute as each kept decision read it, oldest first; decisions that did not know it
+        are left out."""
+        table = tables.decisions.c
+        query = (
+            select(table.record)
+            .where(table.namespace == endpoint.namespace, table.name == endpoint.name)
+            .order_by(table.decided_at)
+            .execution_options(yield_per=1000)
+        )
+        with self._transaction(f"read the demand of {endpoint}") as connection:
+            for record in connection.scalars(query):
+                signals = json.loads(record)["signals"]
+                if signals is not None and signals["demand_now"] is not None:
+                    yield datetime.fromisoformat(signals["read_at"]), signals["demand_now"]
+
     def endpoints(self) -> Sequence[EndpointId]:
         """Every endpoint with a decision, in order of name."""
         table = tables.decisions.c
