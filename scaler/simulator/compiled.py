@@ -376,7 +376,7 @@ def medians_of_minutes(minutes: FloatArray, first: int, last: int, stride: int, 
     return out
 
 
-@numba.njit  # not cached: the cache would not see a change of the rule
+@numba.njit(error_model="numpy")  # not cached: the cache would not see a change of the rule
 def rows_that_grew(
     values: FloatArray, first: int, last: int, per_minute: int, minutes: int, factor: float
 ) -> BoolArray:
@@ -392,7 +392,7 @@ def rows_that_grew(
     return out
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 def highest_minutes(values: FloatArray, first: int, last: int, per_minute: int, minutes: int) -> FloatArray:
     """For each row first..last-1 the highest of the full minutes before it, as `rows_that_grew`; -inf: none seen."""
     out = np.empty(last - first)
