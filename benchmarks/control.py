@@ -39,7 +39,7 @@ from scaler.simulator.oracle import Task, feasible
 from scaler.simulator.selfreplay.family import COLUMN_LEVELS
 from scaler.simulator.selfreplay.played import OWN, SHADOW, BlockOutcome, PlayedPaths
 from scaler.simulator.selfreplay.replayer import EndpointReplay
-from scaler.simulator.selfreplay.rows import RowMaker
+from scaler.simulator.selfreplay.rows import FIRST_FIT, RowMaker
 from scaler.simulator.selfreplay.signals import BaseRows
 from scaler.simulator.selfreplay.spoil import Spoil
 from scaler.simulator.startups import StartupModel
@@ -131,7 +131,6 @@ class RecordedRows(RowMaker):
 
     def record(self, rows: BaseRows) -> None:
         self.recorded = rows
-        self._model = object()  # so that the surprise watch looks at them
 
     def make(self, last: int) -> None:
         if last > self.made:
@@ -141,7 +140,8 @@ class RecordedRows(RowMaker):
             self._add(rows, self.tape, 0)
 
     def refit(self, end: int) -> None:
-        pass
+        if end >= FIRST_FIT // self.step:
+            self._model = object()  # so that the watches look at the rows from here on
 
 
 @dataclass

@@ -67,7 +67,8 @@ class Choice:
 
     `demoted` says why forecast settings are barred for now (premium over the shadow reactive policy, lost trust); ""
     means they are not. `surprised` means that demand left the forecast's band in a way chance does not explain:
-    scale-in waits.
+    scale-in waits. `beside` is the shadow's setting while the forecast looks odd: whichever of the two asks for more is
+    ordered.
     """
 
     setting: Setting
@@ -77,6 +78,7 @@ class Choice:
     shadow: ReplayedCost | None = None
     demoted: str = ""
     surprised: bool = False
+    beside: Setting | None = None
 
     def why(self) -> str:
         if self.replayed is None:
@@ -89,4 +91,6 @@ class Choice:
         if self.runner_up is not None:
             other = self.runner_up
             text += f"; the runner-up {other.setting.describe()} {other.replica_hours:.1f} and {other.bad_fraction:.2%}"
+        if self.beside is not None:
+            text += f"; the forecast looks odd, so {self.beside.describe()} where that asks for more"
         return f"{text}; {self.demoted}" if self.demoted else text

@@ -108,3 +108,23 @@ def test_a_forecast_gone_blind_is_barred_within_the_hour() -> None:
     last = advices[-1].choice
     assert last is not None and "forecast's band" in last.demoted
     assert not last.setting.uses_forecast
+
+
+def test_in_the_turn_in_which_the_forecast_breaks_whichever_of_plan_and_shadow_asks_for_more_is_ordered() -> None:
+    """A day and a half is enough to know what is usual; the model of half a day is enough to be played."""
+    spec, at = policy(forecast={"risk": 0.5}), 38 * 240
+    rng = np.random.default_rng(6)
+    values = rng.poisson(45.0 * (1.0 + 0.5 * np.sin(2 * np.pi * np.arange(at + 2) / 960))) / 15.0
+    advisor = SelfReplayAdvisor(spoil=Spoil(kind="zero"))
+    now = MONDAY + at * STEP
+    advisor.refit(spec, series(values[:at]), prior_profile(spec), now)
+    reading = Reading(recent=series(values[:at]).since(now - timedelta(hours=2)), queue=0.0, reactive={})
+    advice = advisor.advise(spec, reading, None, now)
+    assert advice.choice is not None and advice.choice.beside is not None and advice.signals is not None
+    assert advice.choice.setting.uses_forecast and not advice.choice.beside.uses_forecast
+    assert "looks odd" in advice.choice.why()
+    assert advice.signals.demand_ahead == pytest.approx(
+        advice.signals.baseline_ahead
+        * advice.choice.setting.utilization_fraction
+        / advice.choice.beside.utilization_fraction
+    )

@@ -5,7 +5,6 @@ from math import isclose
 import numpy as np
 
 from scaler.simulator.selfreplay.choice import Budget, ReplayedSums, choose
-from scaler.simulator.selfreplay.watch import ALPHA, WATCHED, PremiumWatch, SurpriseWatch
 
 CHEAP, MIDDLE, DEAR = 0, 1, 2
 MEMBERS = np.arange(3)
@@ -64,35 +63,3 @@ def test_a_tenfold_day_counts_as_one_day() -> None:
             sums.add(np.array([factor, 2.0 * factor]), np.zeros(2), 100.0 * factor, 1.0, 0.01)
     share = sums.arrived.sum()
     assert share < 80.0  # 48 hours, of which the older count less; a raw sum would be dominated by the second day
-
-
-def test_a_calibrated_forecast_raises_no_alarm_and_a_blind_one_soon_does() -> None:
-    rng = np.random.default_rng(4)
-    for watched in WATCHED:
-        watch = SurpriseWatch(watched)
-        calm = rng.random(2_000) > watched.level
-        assert not any(watch.see(float(above), 0.5) for above in calm)
-        blind = [watch.see(1.0, 0.0) for _ in range(12)]
-        assert any(blind)
-    assert ALPHA < 0.001
-
-
-def test_what_is_not_seen_is_no_sample() -> None:
-    watch = SurpriseWatch(WATCHED[0])
-    assert not watch.see(float("nan"), 0.0)
-    assert not watch.see(1.0, float("nan"))
-    assert watch.evidence == 1.0
-
-
-def test_a_plan_dearer_than_its_bounded_premium_is_demoted_unless_the_shadow_broke_the_promise() -> None:
-    kept, broken = PremiumWatch(0.99, 168.0), PremiumWatch(0.99, 168.0)
-    kept.see((110.0, 100.0), (0.0, 5.0), 1000.0, 1.0)
-    broken.see((110.0, 100.0), (0.0, 50.0), 1000.0, 1.0)
-    assert "10% more" in kept.verdict(0.05, 1.0)
-    assert broken.verdict(0.05, 1.0) == ""
-
-
-def test_a_plan_that_serves_worse_is_demoted() -> None:
-    watch = PremiumWatch(0.99, 168.0)
-    watch.see((90.0, 100.0), (40.0, 5.0), 1000.0, 1.0)
-    assert "worse" in watch.verdict(0.05, 1.0)

@@ -74,9 +74,8 @@ class SelfReplayAdvisor:
         demand_now = replay.rows.now(at)
         if np.isnan(demand_now):
             return None
-        own, shadow = replay.playing(at), replay.paths.shadow()
-        ahead, floor, peak = replay.rows.of_setting(at, own)
-        setting = replay.family.settings[own]
+        ahead, floor, peak = replay.reads(at)
+        setting = replay.family.settings[replay.playing(at)]
         read_at = replay.rows.start + at * self._turn
         return ControlSignals(
             read_at=read_at,
@@ -86,7 +85,7 @@ class SelfReplayAdvisor:
             peak_soon=peak,
             forecast_issued_at=read_at if setting.uses_forecast else None,
             forecast_method=str(setting.source),
-            baseline_ahead=replay.rows.of_setting(at, shadow)[0],
+            baseline_ahead=replay.rows.of_setting(at, replay.paths.shadow())[0],
         )
 
     def _idle_advice(

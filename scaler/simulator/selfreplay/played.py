@@ -4,24 +4,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from forecaster.leadfeatures import MINUTE_SECONDS
 from forecaster.series import FloatArray
 from scaler.domain.policy import ScalingPolicy
 from scaler.simulator.compiled import Columns, IntArray, Rules, Signals, new_state, replay
 from scaler.simulator.selfreplay.choice import Budget, ReplayedSums, choose
 from scaler.simulator.selfreplay.family import Family
+from scaler.simulator.selfreplay.premium import Premium
 from scaler.simulator.selfreplay.rows import RowMaker
-from scaler.simulator.selfreplay.watch import (
-    BARRED_HOURS,
-    LONG_BUDGETS,
-    LONG_HOURS,
-    SHORT_BUDGETS,
-    SHORT_HOURS,
-    SHORT_PREMIUM,
-    WATCHED,
-    PremiumWatch,
-    SurpriseWatch,
-)
+from scaler.simulator.selfreplay.watch import WHY_BARRED, ForecastWatch, Stance
 
 ENOUGH_HOURS = 12.0
 """Before so much was replayed the cautious default plays."""
@@ -40,14 +30,14 @@ class BlockOutcome(NamedTuple):
 
 class PlayedPaths:
     """Mutable: `play` a block, then `choose` for the next one. The plan is chosen among `members`, the shadow among the
-    reactive settings; own is the plan, except where the plan is barred: there it is the shadow's setting."""
+    reactive settings; own is the plan, except where the plan is barred (there it is the shadow's setting) and where its
+    forecast is doubted (there it is whichever of the two asks for more)."""
 
     def __init__(
         self, policy: ScalingPolicy, rules: Rules, family: Family, rows: RowMaker, members: IntArray, default: int
     ) -> None:
         self._rules, self._family, self._rows, self._members = rules, family, rows, members
         self._reactive = np.flatnonzero(family.is_reactive)
-        self._max_premium = policy.spec.safety.max_premium
         objective = policy.spec.slo.objective
         self.promised = 1.0 - objective
         self.sums = ReplayedSums(len(family.settings))
@@ -55,44 +45,37 @@ class PlayedPaths:
         self._state = new_state(N_PATHS, rules, max(1, policy.spec.replicas.min))
         self._plays = np.full(2, default, dtype=np.int64)
         self.runner_up = default
-        self._long, self._short = PremiumWatch(objective, LONG_HOURS), PremiumWatch(objective, SHORT_HOURS)
-        self._surprises = [SurpriseWatch(watched) for watched in WATCHED]
+        self._premium = Premium(objective, policy.spec.safety.max_premium)
         self._over_premium = ""
-        self._sampled = 0
-        self._alarm_at = -(2**40)
+        self._watch = ForecastWatch(rules, rows)
 
     def play(self, signals: Signals, cost: FloatArray, bad: FloatArray, first: int, last: int) -> BlockOutcome:
         """The rows first..last-1 under the settings chosen before; `cost` and `bad` are what every setting did in
         them."""
         own_cost, own_bad = np.zeros(N_PATHS), np.zeros(N_PATHS)
+        self._watch.watch(last - 1)
         begin = first
         while begin < last:
-            self.watch(begin)
-            plays = np.append(self._plays, self.playing(begin))
-            end = self._next_change(begin, last)
-            part = _rows_of(signals, begin - first, end - first)
-            no_orders = np.zeros((0, 0), dtype=np.int64)
-            columns: Columns = self._family.columns
-            replay(part, columns, plays, self._rules, self._state, own_cost, own_bad, no_orders)
+            end = last if self._over_premium else self._watch.next_change(begin, last)
+            self._play_part(_rows_of(signals, begin - first, end - first), begin, own_cost, own_bad)
             begin = end
+        self._watch.learn(first, last)
         hours = (last - first) * self._rules.step_seconds / 3600
         arrived = float(signals.arrivals.sum())
         self.sums.add(cost, bad, arrived, hours, self.promised)
         for path, budget in enumerate(self._budgets):
             budget.spend(arrived, float(own_bad[path]), hours)
-        costs = (float(own_cost[PLAN]), float(own_cost[SHADOW]))
-        for premium in (self._long, self._short):
-            premium.see(costs, (float(own_bad[PLAN]), float(own_bad[SHADOW])), arrived, hours)
+        costs, bads = (float(own_cost[PLAN]), float(own_cost[SHADOW])), (float(own_bad[PLAN]), float(own_bad[SHADOW]))
+        self._premium.see(costs, bads, arrived, hours)
         return BlockOutcome(own_cost, own_bad, arrived)
 
-    def _next_change(self, begin: int, last: int) -> int:
-        """The row at which an alarm or its end changes what plays, at the latest `last`."""
-        playing = self.playing(begin)
-        for at in range(begin + 1, last):
-            self.watch(at)
-            if self.playing(at) != playing:
-                return at
-        return last
+    def _play_part(self, part: Signals, begin: int, cost: FloatArray, bad: FloatArray) -> None:
+        """The rows of a part in which the stance, that of row `begin`, does not change."""
+        columns, own = self._family.columns, self.playing(begin)
+        if self.is_cautious(begin):
+            part, columns, own = with_higher_of(part, columns, int(self._plays[PLAN]), int(self._plays[SHADOW]))
+        no_orders = np.zeros((0, 0), dtype=np.int64)
+        replay(part, columns, np.append(self._plays, own), self._rules, self._state, cost, bad, no_orders)
 
     def choose(self) -> None:
         """Choose what plays next."""
@@ -101,32 +84,23 @@ class PlayedPaths:
         unit_work = self._rules.capacity * self._rules.step_seconds
         self._plays[SHADOW], _ = choose(self.sums, self._budgets[SHADOW], self._reactive, unit_work)
         self._plays[PLAN], self.runner_up = choose(self.sums, self._budgets[PLAN], self._members, unit_work)
-        short = max(SHORT_PREMIUM, self._max_premium)
-        self._over_premium = self._long.verdict(self._max_premium, LONG_BUDGETS) or self._short.verdict(
-            short, SHORT_BUDGETS
-        )
+        self._over_premium = self._premium.verdict()
 
     def watch(self, at: int) -> None:
-        """Let the surprise watch see the newest minute at the made row `at`, once the last sample lies a lead back."""
-        apart = self._rules.lead_steps + self._rows.tape.steps(MINUTE_SECONDS)
-        if at - self._sampled < apart:
-            return
-        self._sampled = at
-        demand = self._rows.now(at)
-        for surprise in self._surprises:
-            if surprise.see(demand, self._rows.watched(at - apart, surprise.watched.level)):
-                self._alarm_at = at
+        """Let the watch over the forecast see the made rows up to `at`."""
+        self._watch.watch(at)
 
     def why_demoted(self, at: int) -> str:
         """Why forecast settings are barred at row `at`; "" when they are not."""
-        if self._over_premium:
-            return self._over_premium
-        barred = 0 <= at - self._alarm_at < BARRED_HOURS * 3600 / self._rules.step_seconds
-        return "demand left the forecast's band more often than chance explains" if barred else ""
+        return self._over_premium or WHY_BARRED[self._watch.stance(at)]
 
-    def alarmed(self, at: int, steps: int) -> bool:
-        """Whether an alarm was raised less than `steps` before row `at`."""
-        return 0 <= at - self._alarm_at < steps
+    def is_cautious(self, at: int) -> bool:
+        """Whether at row `at` whichever of plan and shadow asks for more is ordered."""
+        return not self._over_premium and self._watch.stance(at) is Stance.CAUTIOUS
+
+    def surprised(self, at: int, steps: int) -> bool:
+        """Whether demand left the forecast's band less than `steps` before row `at`."""
+        return self._watch.surprised(at, steps)
 
     def playing(self, at: int) -> int:
         """The setting that plays at row `at`."""
@@ -135,6 +109,32 @@ class PlayedPaths:
     def shadow(self) -> int:
         """The setting that the shadow reactive policy plays."""
         return int(self._plays[SHADOW])
+
+
+def with_higher_of(signals: Signals, columns: Columns, one: int, other: int) -> tuple[Signals, Columns, int]:
+    """Signals and columns with one setting more, and its index: it orders at least what each of the two would.
+
+    It plans for the lower utilisation of the two; what the other one reads is scaled to that.
+    """
+    pair = np.array([one, other])
+    utilization = columns.utilization[pair].min()
+    scale = (utilization / columns.utilization[pair])[:, None]
+
+    def with_higher(rows: FloatArray, index: IntArray) -> FloatArray:
+        return np.concatenate([rows, (rows[index[pair]] * scale).max(axis=0)[None]])
+
+    more = Columns(
+        ahead=np.append(columns.ahead, len(signals.ahead)),
+        floor=np.append(columns.floor, len(signals.floors)),
+        peak=np.append(columns.peak, len(signals.peaks)),
+        utilization=np.append(columns.utilization, utilization),
+    )
+    signals = signals._replace(
+        ahead=with_higher(signals.ahead, columns.ahead),
+        floors=with_higher(signals.floors, columns.floor),
+        peaks=with_higher(signals.peaks, columns.peak),
+    )
+    return signals, more, len(columns.ahead)
 
 
 def _rows_of(signals: Signals, first: int, last: int) -> Signals:

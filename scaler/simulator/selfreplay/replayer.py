@@ -1,6 +1,7 @@
 """One endpoint's past, replayed under every setting, an hour at a time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -10,7 +11,8 @@ from forecaster.series import FloatArray
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import CapacityProfile
 from scaler.domain.setting import Choice, ReplayedCost, Setting, Source
-from scaler.simulator.compiled import IntArray, Signals, new_state, replay
+from scaler.simulator.compiled import IntArray, Signals, new_state
+from scaler.simulator.compiled import replay as replay_settings
 from scaler.simulator.selfreplay.choice import FORGET_HOURS
 from scaler.simulator.selfreplay.family import COLUMN_LEVELS, settings_family
 from scaler.simulator.selfreplay.fast import rules_of
@@ -98,7 +100,7 @@ class EndpointReplay:
         n = len(self.family.settings)
         cost, bad = np.zeros(n), np.zeros(n)
         no_orders = np.zeros((0, 0), dtype=np.int64)
-        replay(signals, self.family.columns, np.arange(n), self.rules, self._every, cost, bad, no_orders)
+        replay_settings(signals, self.family.columns, np.arange(n), self.rules, self._every, cost, bad, no_orders)
         return cost, bad
 
     def looks_sparse(self) -> bool:
@@ -116,17 +118,41 @@ class EndpointReplay:
         """The setting that plays at row `at`; on sparse endpoints demand now, and the arrival law does the rest."""
         return self._setting(Source.REACTIVE, 1.0, 0, 0) if self.is_sparse else self.paths.playing(at)
 
+    def beside(self, at: int) -> int | None:
+        """The setting that is ordered where it asks for more than the one that plays; None: there is none."""
+        return self.paths.shadow() if self.paths.is_cautious(at) and not self.is_sparse else None
+
+    def reads(self, at: int) -> tuple[float, float, float]:
+        """(demand ahead, dip floor, peak soon) to plan for at row `at`, at `utilization`."""
+        own, beside = self.playing(at), self.beside(at)
+        read = self.rows.of_setting(at, own)
+        if beside is None:
+            return read
+        # The same as played.with_higher_of, for one row.
+        share, shares = self.utilization(at), self.family.utilizations
+        pairs = zip(read, self.rows.of_setting(at, beside), strict=True)
+        ahead, floor, peak = (max(a * (share / shares[own]), b * (share / shares[beside])) for a, b in pairs)
+        return ahead, floor, peak
+
+    def utilization(self, at: int) -> float:
+        """The share of a replica that is planned for at row `at`."""
+        beside, shares = self.beside(at), self.family.utilizations
+        own = float(shares[self.playing(at)])
+        return own if beside is None else min(own, float(shares[beside]))
+
     def choice(self, at: int, now: datetime) -> Choice:
         """The setting that plays at row `at`, with what its replay showed."""
         own, other = self.playing(at), self.paths.runner_up
+        beside = self.beside(at)
         enough = self.paths.sums.hours >= ENOUGH_HOURS
         return Choice(
-            setting=self.family.settings[own],
+            setting=replace(self.family.settings[own], utilization_fraction=self.utilization(at)),
             chosen_at=now,
             replayed=self._replayed_cost(own) if enough else None,
             runner_up=self._replayed_cost(other) if enough and other != own else None,
             demoted=self.paths.why_demoted(at),
-            surprised=self.paths.alarmed(at, SURPRISED_FOR // self.step),
+            surprised=self.paths.surprised(at, SURPRISED_FOR // self.step),
+            beside=None if beside is None else self.family.settings[beside],
         )
 
     def _replayed_cost(self, setting: int) -> ReplayedCost:

@@ -170,6 +170,20 @@ class RowMaker:
         column = COLUMN_LEVELS.index((Source.LEAD_MODEL, level))
         return float(self._rows.ahead[column, index]) if index >= 0 and self._model is not None else np.nan
 
+    @property
+    def kept_from(self) -> int:
+        """The first row that is not forgotten."""
+        return self._rows_from
+
+    def gaps(self, first: int, last: int, *levels: float) -> FloatArray:
+        """How far the lead model's quantiles at `levels` lie above demand now, on the square root scale: (n_levels, n)
+        of the made rows first..last-1; NaN where nothing was known."""
+        if self._model is None:
+            return np.full((len(levels), last - first), np.nan)
+        part = slice(first - self._rows_from, last - self._rows_from)
+        columns = [COLUMN_LEVELS.index((Source.LEAD_MODEL, level)) for level in levels]
+        return np.asarray(np.sqrt(self._rows.ahead[columns, part]) - np.sqrt(self._rows.now[part]))
+
     def of_setting(self, at: int, setting: int) -> tuple[float, float, float]:
         """(demand ahead, dip floor, peak soon) that `setting` reads at the made row `at`."""
         index, columns = at - self._rows_from, self.family.columns
