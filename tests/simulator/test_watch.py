@@ -146,6 +146,9 @@ def test_while_the_forecast_is_doubted_a_turn_wants_what_the_one_that_asks_for_m
             pre_warm=np.zeros(1, dtype=np.bool_),
             lowest=np.zeros(1, dtype=np.int64),
             highest=np.full(1, 100),
+            least=np.zeros(1, dtype=np.int64),
+            held=np.zeros(1, dtype=np.bool_),
+            panic=level,
         )
         pair = rng.integers(0, len(FAMILY.settings), 2)
         part, more, index = with_higher_of(signals, columns, *pair)
