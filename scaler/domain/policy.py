@@ -5,8 +5,9 @@ One model for three homes (a YAML file, a ConfigMap, a custom resource) and for 
 documents, snake_case here. Unknown keys are refused.
 """
 
+import math
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -197,6 +198,10 @@ class Calendar(_Part):
     holidays: str = ""
     """Country code of the holidays package such as DE or US; empty: none."""
     events: tuple[Event, ...] = ()
+
+    def factor_at(self, when: datetime) -> float:
+        """The product of the factors of the events under way, 1 without any."""
+        return math.prod(event.factor for event in self.events if event.start <= when < event.end)
 
 
 class Forecast(_Part):

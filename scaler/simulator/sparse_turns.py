@@ -28,7 +28,8 @@ def sparse_orders(
 
     `standing` replicas are ready at the start. The same as the whole cycle orders (held by a test).
     """
-    if not policy.spec.scale_to_zero.enabled or policy.spec.triggers or policy.spec.reactive.thresholds:
+    spec = policy.spec
+    if not spec.scale_to_zero.enabled or spec.triggers or spec.reactive.thresholds or spec.forecast.calendar.events:
         return None
     # The replay's modules compile when they are imported: only where they are needed.
     from scaler.simulator.compiled import new_state

@@ -68,6 +68,19 @@ def test_what_happens_later_changes_no_advice(turn_by_turn: Sequence[Advice]) ->
     assert advised(advisor, changed, spec, at + 1) == turn_by_turn[: at + 1 - WARM]
 
 
+def test_a_planned_event_is_ordered_for_before_it_begins(turn_by_turn: Sequence[Advice]) -> None:
+    """An hour of three times the demand; the lead is ten steps. While it is under way what is read has it in it."""
+    begin = MONDAY + (WARM + 20) * STEP
+    launch = {"name": "launch", "start": begin.isoformat(), "end": (begin + timedelta(hours=1)).isoformat()}
+    planned = policy(forecast={"calendar": {"events": [launch | {"factor": 3.0}]}})
+    told = advised(SelfReplayAdvisor(), demand(), planned, WARM + 40)
+    for turn, growth in ((5, 1.0), (9, 1.0), (10, 3.0), (19, 3.0), (20, 1.0), (39, 1.0)):
+        plain, own = turn_by_turn[turn].signals, told[turn].signals
+        assert plain is not None and own is not None
+        assert own.demand_ahead == pytest.approx(growth * plain.demand_ahead)
+        assert own.baseline_ahead == plain.baseline_ahead
+
+
 def test_the_choice_says_what_its_replay_showed(turn_by_turn: Sequence[Advice]) -> None:
     choice = turn_by_turn[-1].choice
     assert choice is not None and choice.replayed is not None

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from forecaster.series import DemandSeries
-from scaler.core import idle
+from scaler.core import idle, rule
 from scaler.cycle import TURN, prior_profile
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
@@ -80,9 +80,9 @@ class SelfReplayAdvisor:
         return ControlSignals(
             read_at=read_at,
             demand_now=demand_now,
-            demand_ahead=ahead,
+            demand_ahead=ahead * _planned_growth(replay.policy, read_at, replay.rules.lead_steps * self._turn),
             dip_floor=floor,
-            peak_soon=peak,
+            peak_soon=peak * _planned_growth(replay.policy, read_at, timedelta(minutes=rule.PEAK_WINDOW_MINUTES)),
             forecast_issued_at=read_at if setting.uses_forecast else None,
             forecast_method=str(setting.source),
             baseline_ahead=replay.rows.of_setting(at, replay.paths.shadow())[0],
@@ -147,6 +147,12 @@ class SelfReplayAdvisor:
             replay.rows.make(at + 1)
         else:
             replay.rows.make_ahead(foreseen, at + 1, replay.replayed + self._period(policy) + 1)
+
+
+def _planned_growth(policy: ScalingPolicy, now: datetime, ahead: timedelta) -> float:
+    """How demand is expected to change by planned events alone: what is read now has those under way in it."""
+    calendar = policy.spec.forecast.calendar
+    return calendar.factor_at(now + ahead) / calendar.factor_at(now) if calendar.events else 1.0
 
 
 def _much_the_same(one: CapacityProfile, other: CapacityProfile) -> bool:
