@@ -186,95 +186,99 @@ def _replay(
     bad: FloatArray,
     orders: IntArray,
 ) -> None:
-    n = len(signals.now)
-    age_of_ready = state.starting.shape[1] - 1
+    n, n_ages = len(signals.now), state.starting.shape[1]
     share_of_step = np.ceil(rules.startup_steps) - rules.startup_steps
+    # Values instead of fields: tuples with arrays are costly to hand on, turn by turn.
+    capacity, step_seconds, panic_factor = rules.capacity, rules.step_seconds, rules.panic_factor
+    is_rate, zero_allowed, wait_steps = rules.is_rate, rules.zero_allowed, rules.wait_steps
+    writes_orders, look_back = orders.shape[1] > 0, state.history.shape[1]
+    has_thresholds = min(rules.queue_above, rules.busy_above) < np.inf
     most = signals.highest.max() + state.ready.max() + state.starting.sum()
     in_steps = np.empty(max(most, 1))
+    starting = np.empty(n_ages, dtype=np.int64)
     for run in range(len(plays)):
         setting = plays[run]
         usable = rules.capacity * columns.utilization[setting]
         ahead, floor = signals.ahead[columns.ahead[setting]], signals.floors[columns.floor[setting]]
         peak = signals.peaks[columns.peak[setting]]
         ready, queue, busy = state.ready[run], state.queue[run], state.busy[run]
-        starting, history, waiting = state.starting[run], state.history[run], state.waiting[run]
-        n_starting = starting.sum()
+        history, waiting = state.history[run], state.waiting[run]
+        starting[:] = state.starting[run]
+        newest, n_starting = 0, starting.sum()
+        n_waiting = len(waiting)
+        run_cost, run_bad = cost[run], bad[run]
         for t in range(n):
             have = ready + n_starting
             recommended, order = have, have
             now = signals.now[t]
             if not np.isnan(now):
-                recommended = _recommended(
-                    now, ahead[t], floor[t], peak[t], rules, ready, n_starting, starting, queue, in_steps, usable
-                )
-                panic = rule.panic_floor(have, ready, signals.panic[t], rules.panic_factor, rules.capacity, usable)
-                recommended = max(recommended, panic)
-                if ready > 0:
+                backlog, at_lead = queue if is_rate else 0.0, 0.0
+                if is_rate and (queue > 0.0 or now > ready * capacity):  # else it is 0: what serves never falls
+                    at_lead = _backlog_at_lead(now, rules, ready, starting, newest, queue, in_steps)
+                wanted = rule.wanted_at_lead(now, ahead[t], floor[t], at_lead, step_seconds, usable)
+                keep = rule.worth_keeping(have, now, peak[t], backlog, step_seconds, usable)
+                panic = rule.panic_floor(have, ready, signals.panic[t], panic_factor, capacity, usable)
+                recommended = max(wanted, keep, panic)
+                if has_thresholds and ready > 0:
                     recommended = max(recommended, _thresholds(queue, busy, ready, rules, signals.highest[t]))
-                if recommended == 0 and not rules.zero_allowed:
+                if recommended == 0 and not zero_allowed:
                     recommended = 1
                 elif recommended == 0:
                     asked = now > 0.0 or queue > 0.0
                     recommended = rule.last_replica(0, have, asked, signals.keep[t], signals.pre_warm[t])
                 recommended = max(recommended, signals.least[t], have if signals.held[t] else 0)
-                order = _order(recommended, have, rules, history, signals.lowest[t], signals.highest[t])
-            _remember(history, recommended, order - have)
-            if orders.shape[1] > 0:
+                order = recommended if recommended == have else _limited_order(recommended, have, rules, history)
+                order = min(max(order, signals.lowest[t]), signals.highest[t])
+            if look_back > 0:
+                _remember(history, recommended, order - have)
+            if writes_orders:
                 orders[run, t] = order
             if order > have:
-                starting[0] += order - have
+                starting[newest] += order - have
                 n_starting += order - have
             elif order < have:
-                ready, n_starting = _let_go(ready, starting, n_starting, order)
-            cost[run] += ready + n_starting
-            room = ready * rules.capacity * rules.step_seconds
+                ready, n_starting = _let_go(ready, starting, newest, n_starting, order)
+            run_cost += ready + n_starting
+            room = ready * capacity * step_seconds
             if n_starting > 0:
-                became = starting[age_of_ready]
-                room += became * share_of_step * rules.capacity * rules.step_seconds
+                # The oldest entry becomes the newest: nothing is moved.
+                newest = newest - 1 if newest > 0 else n_ages - 1
+                became = starting[newest]
+                room += became * share_of_step * capacity * step_seconds
                 ready += became
                 n_starting -= became
-                for age in range(age_of_ready, 0, -1):
-                    starting[age] = starting[age - 1]
-                starting[0] = 0
+                starting[newest] = 0
             asked_for = queue + signals.arrivals[t]
             left = asked_for - room
-            bad[run] += _late(waiting, room, rules.wait_steps)
             queue = left if left > NOTHING else 0.0
-            busy = min(1.0, (asked_for - queue) / room) if room > 0.0 else 0.0
-            waiting[0, 0], waiting[0, 1], waiting[0, 2] = queue, signals.arrivals[t], 0.0
+            if has_thresholds:
+                busy = min(1.0, (asked_for - queue) / room) if room > 0.0 else 0.0
+            if queue > 0.0:
+                n_waiting = len(waiting) + 1
+            if n_waiting > 0:  # else nothing waited in any of these steps, and nothing can be late
+                run_bad += _late(waiting, room, wait_steps)
+                waiting[0, 0], waiting[0, 1], waiting[0, 2] = queue, signals.arrivals[t], 0.0
+                n_waiting -= 1
+        for age in range(n_ages):
+            state.starting[run, age] = starting[(newest + age) % n_ages]
         state.ready[run], state.queue[run], state.busy[run] = ready, queue, busy
+        cost[run], bad[run] = run_cost, run_bad
 
 
 @register_jitable
-def _recommended(
-    now: float,
-    ahead: float,
-    floor: float,
-    peak: float,
-    rules: Rules,
-    ready: int,
-    n_starting: int,
-    starting: IntArray,
-    queue: float,
-    in_steps: FloatArray,
-    usable: float,
-) -> int:
-    """The plan of a turn."""
-    have = ready + n_starting
-    backlog = queue if rules.is_rate else 0.0
-    at_lead = 0.0
-    if rules.is_rate and (backlog > 0.0 or now > ready * rules.capacity):  # else it is 0: what serves never falls
-        k = 0
-        for age in range(len(starting) - 1, -1, -1):
-            for _ in range(starting[age]):
-                in_steps[k] = rules.startup_steps - age
-                k += 1
-        at_lead = rule.backlog_after_startup(
-            backlog, now, rules.capacity, ready, in_steps[:k], rules.step_seconds, rules.lead_steps
-        )
-    wanted = rule.wanted_at_lead(now, ahead, floor, at_lead, rules.step_seconds, usable)
-    keep = rule.worth_keeping(have, now, peak, backlog, rules.step_seconds, usable)
-    return max(wanted, keep)
+def _backlog_at_lead(
+    now: float, rules: Rules, ready: int, starting: IntArray, newest: int, queue: float, in_steps: FloatArray
+) -> float:
+    """What waits one start-up time from now. `starting[newest]` was ordered in this step, the entry after it one step
+    before, and so on around."""
+    k, n_ages = 0, len(starting)
+    for age in range(n_ages - 1, -1, -1):
+        for _ in range(starting[(newest + age) % n_ages]):
+            in_steps[k] = rules.startup_steps - age
+            k += 1
+    return rule.backlog_after_startup(
+        queue, now, rules.capacity, ready, in_steps[:k], rules.step_seconds, rules.lead_steps
+    )
 
 
 @register_jitable
@@ -288,8 +292,8 @@ def _thresholds(queue: float, busy: float, ready: int, rules: Rules, highest: in
 
 
 @register_jitable
-def _order(recommended: int, have: int, rules: Rules, history: FloatArray, lowest: int, highest: int) -> int:
-    """The recommendation after stabilisation, step limits and bounds."""
+def _limited_order(recommended: int, have: int, rules: Rules, history: FloatArray) -> int:
+    """The recommendation after stabilisation and step limits. One of no change passes both."""
     low, high = recommended, recommended
     for k in range(rules.window_up):
         if not np.isnan(history[k, 0]):
@@ -299,10 +303,10 @@ def _order(recommended: int, have: int, rules: Rules, history: FloatArray, lowes
             high = max(high, int(history[k, 0]))
     order = rule.stabilize(recommended, have, high, low)
     if order > have:
-        order = _limited(order, have, rules.limits_up, rules.select_up, history, True)
-    elif order < have:
-        order = _limited(order, have, rules.limits_down, rules.select_down, history, False)
-    return min(max(order, lowest), highest)
+        return _limited(order, have, rules.limits_up, rules.select_up, history, True)
+    if order < have:
+        return _limited(order, have, rules.limits_down, rules.select_down, history, False)
+    return order
 
 
 @register_jitable
@@ -331,12 +335,13 @@ def _remember(history: FloatArray, recommended: int, change: int) -> None:
 
 
 @register_jitable
-def _let_go(ready: int, starting: IntArray, n_starting: int, order: int) -> tuple[int, int]:
+def _let_go(ready: int, starting: IntArray, newest: int, n_starting: int, order: int) -> tuple[int, int]:
     """Starting replicas go first, the newest first; then ready ones."""
     surplus = ready + n_starting - order
     for age in range(len(starting)):
-        gone = min(surplus, starting[age])
-        starting[age] -= gone
+        at = (newest + age) % len(starting)
+        gone = min(surplus, starting[at])
+        starting[at] -= gone
         n_starting -= gone
         surplus -= gone
     return ready - surplus, n_starting
