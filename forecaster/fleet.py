@@ -1,25 +1,27 @@
 """Thousands of endpoints: a day ahead for all of them in one pass, and fits shared among processes or a cluster.
 
-Vectorised methods need none of this: they take a panel of any number of series. `fit_many` is for what learns each
-endpoint by itself, and for the models of statsforecast: on the processes of this machine, or on the workers of Ray or
-Dask (extras `ray`, `dask`, through fugue).
+`fit_many` and `backtest_many` share endpoints among the processes of this machine, or the workers of Ray or Dask
+(extras `ray`, `dask`, through fugue); the models of statsforecast are fitted some endpoints at a time.
 """
 
 import base64
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forecaster.backtest import BacktestResult, Progress, backtest
 from forecaster.calendar import IntArray
+from forecaster.catalogue import method_named
 from forecaster.errors import ForecasterError
 from forecaster.forecaster import FittedModel, Forecaster, on_same_grid
+from forecaster.methods.global_residual import GlobalResidual
 from forecaster.methods.residual import quantiles_of
 from forecaster.panel import Panel
 from forecaster.scorecard import Scores, scores_of
@@ -145,12 +147,66 @@ def fit_many(jobs: Sequence[FitJob], workers: Workers, *, with_scores: bool = Tr
         yield from results
 
 
+def backtest_many(
+    series_by_name: Mapping[str, DemandSeries],
+    workers: Workers,
+    *,
+    leads: Sequence[timedelta],
+    warmup: timedelta,
+    every: timedelta,
+    method: str,
+    progress: Progress | None = None,
+) -> BacktestResult:
+    """`backtest.backtest` of each endpoint by itself, shared among workers, all over the same origins. Only a method
+    that learns from many endpoints (global_residual) is given all of them at once."""
+    panel = Panel.of(series_by_name)
+    unit = next(iter(series_by_name.values())).unit
+    aligned = {
+        key: DemandSeries(unit=unit, start=panel.start, step=panel.step, values=values)
+        for key, values in zip(panel.keys, panel.values, strict=True)
+    }
+    if len(aligned) == 1 or isinstance(method_named(method), GlobalResidual):
+        return backtest(aligned, leads=leads, warmup=warmup, every=every, method=method, progress=progress)
+    jobs = [
+        _Backtest(series={key: series}, leads=tuple(leads), warmup=warmup, every=every, method=method)
+        for key, series in aligned.items()
+    ]
+    results: list[BacktestResult] = []
+    for result in _mapped(jobs, workers):
+        results.append(result)
+        if progress is not None:
+            progress(len(results), len(jobs))
+    return _joined(results)
+
+
+def _joined(results: Sequence[BacktestResult]) -> BacktestResult:
+    return replace(
+        results[0],
+        keys=tuple(key for result in results for key in result.keys),
+        quantiles=np.concatenate([result.quantiles for result in results]),
+        actual=np.concatenate([result.actual for result in results]),
+        history=np.concatenate([result.history for result in results]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Backtest:
+    series: Mapping[str, DemandSeries]
+    leads: tuple[timedelta, ...]
+    warmup: timedelta
+    every: timedelta
+    method: str
+
+    def run(self) -> BacktestResult:
+        return backtest(self.series, leads=self.leads, warmup=self.warmup, every=self.every, method=self.method)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Batch:
     jobs: tuple[FitJob, ...]
     with_scores: bool
 
-    def fit(self) -> list[FitResult]:
+    def run(self) -> list[FitResult]:
         first, series = self.jobs[0], {job.key: job.series for job in self.jobs}
         try:
             if len(self.jobs) == 1:
@@ -161,7 +217,7 @@ class _Batch:
             if len(self.jobs) == 1:
                 return [FitResult(key=first.key, model=None, scores={}, problem=str(error))]
             alone = [_Batch(jobs=(job,), with_scores=self.with_scores) for job in self.jobs]
-            return [result for one in alone for result in one.fit()]
+            return [result for one in alone for result in one.run()]
         scores = scores_of(models, series) if self.with_scores else [{} for _ in models]
         return [FitResult(key=model.key, model=model, scores=own) for model, own in zip(models, scores, strict=True)]
 
@@ -183,32 +239,44 @@ def _fit_together(one: FitJob, other: FitJob) -> bool:
     return same_way and on_same_grid(one.series, other.series)
 
 
-def _mapped(batches: Sequence[_Batch], workers: Workers) -> Iterator[list[FitResult]]:
+T = TypeVar("T", covariant=True)
+
+
+class _Job(Protocol[T]):
+    def run(self) -> T: ...
+
+
+def _run(job: _Job[T]) -> T:
+    return job.run()
+
+
+def _mapped(jobs: Sequence[_Job[T]], workers: Workers) -> Iterator[T]:
+    """What each job gives, in order, as they come."""
     if workers.engine:
-        for first in range(0, len(batches), WAVE):
-            yield from _on_engine(batches[first : first + WAVE], workers.engine)
-    elif workers.processes <= 1 or len(batches) == 1:
-        yield from map(_Batch.fit, batches)
+        for first in range(0, len(jobs), WAVE):
+            yield from _on_engine(jobs[first : first + WAVE], workers.engine)
+    elif workers.processes <= 1 or len(jobs) == 1:
+        yield from map(_run, jobs)
     else:
-        with ProcessPoolExecutor(max_workers=min(workers.processes, len(batches))) as pool:
-            yield from pool.map(_Batch.fit, batches)
+        with ProcessPoolExecutor(max_workers=min(workers.processes, len(jobs))) as pool:
+            yield from pool.map(_run, jobs)
 
 
-def _on_engine(batches: Sequence[_Batch], engine: str) -> Iterator[list[FitResult]]:
-    """The batches shared among a cluster's workers. They travel pickled between processes of one run (as text: Dask's
+def _on_engine(jobs: Sequence[_Job[T]], engine: str) -> Iterator[T]:
+    """The jobs shared among a cluster's workers. They travel pickled between processes of one run (as text: Dask's
     tables take bytes for UTF-8); nothing that is kept is."""
     import pandas as pd
 
     fugue_api = import_module("fugue.api")  # an extra: absent unless a cluster is used
 
-    def fit_some(some: pd.DataFrame) -> pd.DataFrame:
-        fitted = [_packed(_unpacked(batch).fit()) for batch in some["content"]]
-        return pd.DataFrame({"number": some["number"].to_numpy(), "content": fitted})
+    def run_some(some: pd.DataFrame) -> pd.DataFrame:
+        given = [_packed(_run(_unpacked(job))) for job in some["content"]]
+        return pd.DataFrame({"number": some["number"].to_numpy(), "content": given})
 
-    table = pd.DataFrame({"number": range(len(batches)), "content": [_packed(batch) for batch in batches]})
+    table = pd.DataFrame({"number": range(len(jobs)), "content": [_packed(job) for job in jobs]})
     told = fugue_api.transform(
         table,
-        fit_some,
+        run_some,
         schema="number:long,content:str",
         partition={"by": ["number"]},
         engine=engine,

@@ -7,8 +7,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from forecaster.backtest import backtest
 from forecaster.calendar import DemandCalendar
-from forecaster.fleet import FitJob, Workers, fit_many
+from forecaster.fleet import FitJob, Workers, backtest_many, fit_many
 from forecaster.forecaster import Forecaster
 from forecaster.store import ModelStore
 from tests.forecaster.samples import MONDAY, a_series, daily_counts
@@ -53,6 +54,22 @@ def test_processes_give_what_one_gives():
     here = days_of(fit_many(jobs("profile"), Workers(), with_scores=False))
     shared = days_of(fit_many(jobs("profile"), Workers(processes=2), with_scores=False))
     np.testing.assert_array_equal(shared, here)
+
+
+def test_an_endpoint_is_backtested_as_if_it_were_alone():
+    how = {"leads": [HOUR], "warmup": 6 * DAY, "every": HOUR, "method": "profile"}
+    late = {**HISTORIES, "prod/late": a_series(daily_counts(4, HOUR, seed=9), HOUR, start=MONDAY + 5 * DAY)}
+    many = backtest_many(late, Workers(processes=2), **how)
+    alone = backtest({"prod/e2": HISTORIES["prod/e2"]}, **how)
+    assert many.keys == tuple(late)
+    np.testing.assert_array_equal(many.origins, alone.origins)
+    np.testing.assert_array_equal(many.quantiles[2], alone.quantiles[0])
+
+
+def test_a_model_across_endpoints_sees_all_of_them():
+    how = {"leads": [HOUR], "warmup": 8 * DAY, "every": 6 * HOUR, "method": "global_residual"}
+    many = backtest_many(HISTORIES, Workers(processes=2), **how)
+    np.testing.assert_array_equal(many.quantiles, backtest(HISTORIES, **how).quantiles)
 
 
 def test_scores_are_those_of_a_day_that_the_method_had_not_seen():

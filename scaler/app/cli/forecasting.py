@@ -22,6 +22,13 @@ class Engine(StrEnum):
     DASK = "dask"
 
 
+EngineName = Annotated[
+    Engine,
+    typer.Option(
+        "--engine", help="Who works: the processors of this machine, or the workers of a Ray or Dask cluster."
+    ),
+]
+
 models = typer.Typer(help="List, show and prune the fitted models that are kept.", no_args_is_help=True)
 Trace = Annotated[Path, typer.Option(help="Recorded demand: CSV or CSV.gz, see data/README.md.", show_default=False)]
 
@@ -33,20 +40,23 @@ def backtest(
     warmup: Annotated[str, typer.Option(help="History before the first forecast.")] = "7d",
     every: Annotated[str, typer.Option(help="Time between two origins.")] = "30m",
     method: Annotated[str, typer.Option(help="auto, or the name of one method.")] = "auto",
+    engine: EngineName = Engine.PROCESSES,
 ) -> None:
     """Rolling-origin forecasts of a trace, without look-ahead, and how good they were."""
     leads, warm, pace = durations(lead, "--lead"), duration(warmup, "--warmup"), duration(every, "--every")
     folder = check_out(out)
-    from forecaster.backtest import backtest as run_backtest
     from forecaster.catalogue import method_named
     from forecaster.errors import ShortHistory
+    from forecaster.fleet import backtest_many
     from scaler.adapters.traces import read_trace
+    from scaler.app.fitting import workers_of
 
     method_named(method)
+    workers = workers_of(engine.value)
     series = read_trace(trace)
-    with progress_bar("backtest") as progress:
+    with progress_bar("backtest") as bar:
         try:
-            result = run_backtest(series, leads=leads, warmup=warm, every=pace, method=method, progress=progress)
+            result = backtest_many(series, workers, leads=leads, warmup=warm, every=pace, method=method, progress=bar)
         except ShortHistory as error:
             raise SettingsError(f"--warmup: found {warmup}; {trace}: {error}") from error
     _write_backtest(result, folder, with_endpoint="" not in series)
@@ -161,9 +171,7 @@ def fit(
     prometheus_url: Prometheus = None,
     method: MethodName = "auto",
     models_url: Models = "models",
-    engine: Annotated[
-        Engine, typer.Option(help="Who fits: all processors of this machine, or the workers of a Ray or Dask cluster.")
-    ] = Engine.PROCESSES,
+    engine: EngineName = Engine.PROCESSES,
 ) -> None:
     """Fit every endpoint's model and keep it: a card and arrays each, the last versions stay. Each is kept as soon as
     it is fitted: a run that was broken off goes on where it stopped. History ends with the last whole hour."""
