@@ -177,10 +177,12 @@ def _print_costs() -> int:
         for part in forecast_day_by_minute(panel, levels):
             n_values += part.size
     print(f"  {n_values:,} values")
-    print(f"peak memory so far: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
     del panel, values
     _print_lead_cost(n_series)
-    return _print_statistical_cost()
+    _print_statistical_cost()
+    peaks = [resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"peak memory: {peaks[0]:.2f} GB, of the largest of its processes {peaks[1]:.2f} GB")
+    return 0
 
 
 def _print_lead_cost(n_series: int, n_tapes: int = 40, n_models: int = 4) -> None:
@@ -201,7 +203,7 @@ def _print_lead_cost(n_series: int, n_tapes: int = 40, n_models: int = 4) -> Non
             models[i % n_models].predict(tape, len(tape), len(tape) + 1)
 
 
-def _print_statistical_cost() -> int:
+def _print_statistical_cost() -> None:
     rng = np.random.default_rng(1)
     n_series, n_hours = 1000, 28 * 24
     shape = 1.0 + 0.6 * np.sin(2 * np.pi * np.arange(n_hours) / 24)
@@ -214,7 +216,6 @@ def _print_statistical_cost() -> int:
             jobs = [FitJob(key=f"n/e{i}", series=one, forecaster=forecaster) for i, one in enumerate(series)]
             n_fitted = sum(1 for _ in fit_many(jobs, Workers(processes=2), with_scores=False))
             print(f"  {method}: {n_fitted}", flush=True)
-    return 0
 
 
 @contextmanager

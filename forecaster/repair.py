@@ -1,6 +1,7 @@
-"""Honest demand: what was turned away is added back, what was not seen is unknown, what was broken is not learnt.
+"""Honest demand: what was not seen is unknown, what was broken is not learnt.
 
-Nothing is invented: a repaired bin is either what was measured plus what was refused, or NaN.
+Nothing is invented: a repaired bin is either what was measured, or NaN. Requests that were turned away are in what was
+measured: signals count arrivals (docs/signals.md).
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from forecaster.errors import BadSeries
 from forecaster.series import DemandSeries, FloatArray
 
 OUTAGE_AT_LEAST = timedelta(minutes=3)
@@ -26,25 +26,6 @@ class Repaired:
 
     series: DemandSeries
     notes: tuple[str, ...]
-
-
-def with_unserved(series: DemandSeries, unserved: DemandSeries) -> DemandSeries:
-    """Demand with that which was rejected, timed out or met no replica added back, on the grid of `series`.
-
-    Both have the same unit and step; bins of `unserved` that were not seen or do not overlap add nothing. A bin in
-    which nothing was measured as served stays NaN. Raises BadSeries on unequal grids.
-    """
-    offset, rest = divmod(unserved.start - series.start, series.step)
-    if unserved.unit != series.unit or unserved.step != series.step or rest:
-        raise BadSeries(
-            f"unserved demand: need {series.unit.value} on the {series.step} grid of the series, "
-            f"have {unserved.unit.value} with step {unserved.step} from {unserved.start}"
-        )
-    values = series.values.copy()
-    first, last = max(offset, 0), min(offset + len(unserved), len(values))
-    if last > first:
-        values[first:last] += np.nan_to_num(unserved.values[first - offset : last - offset])
-    return DemandSeries(unit=series.unit, start=series.start, step=series.step, values=values)
 
 
 def repaired(series: DemandSeries) -> Repaired:

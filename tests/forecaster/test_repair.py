@@ -1,26 +1,13 @@
-"""Honest demand: refused requests come back, broken stretches are not learnt, real quiet is left alone."""
+"""Honest demand: broken stretches are not learnt, real quiet is left alone."""
 
 from datetime import timedelta
 
 import numpy as np
-import pytest
 
-from forecaster.errors import BadSeries
-from forecaster.repair import repaired, with_unserved
-from tests.forecaster.samples import MONDAY, a_series, daily_counts
+from forecaster.repair import repaired
+from tests.forecaster.samples import a_series, daily_counts
 
 STEP = timedelta(minutes=10)
-
-
-def test_refused_requests_are_demand_and_unseen_bins_stay_unseen():
-    served = a_series(np.array([6.0, np.nan, 6.0, 0.0]))
-    refused = a_series(np.array([3.0, np.nan, 9.0]), start=MONDAY + STEP)
-    assert with_unserved(served, refused).counts() == pytest.approx([6.0, np.nan, 6.0, 9.0], nan_ok=True)
-
-
-def test_refused_requests_on_another_grid_are_refused():
-    with pytest.raises(BadSeries, match="grid"):
-        with_unserved(a_series(np.ones(4)), a_series(np.ones(4), start=MONDAY + STEP / 2))
 
 
 def test_half_an_hour_of_nothing_at_noon_is_an_outage():
