@@ -4,7 +4,7 @@ from math import isclose
 
 import numpy as np
 
-from scaler.simulator.selfreplay.choice import Budget, ReplayedSums, choose
+from scaler.simulator.selfreplay.choice import PRIOR_HOURS, Budget, ReplayedSums, choose, pooled
 
 CHEAP, MIDDLE, DEAR = 0, 1, 2
 MEMBERS = np.arange(3)
@@ -63,3 +63,29 @@ def test_a_tenfold_day_counts_as_one_day() -> None:
             sums.add(np.array([factor, 2.0 * factor]), np.zeros(2), 100.0 * factor, 1.0, 0.01)
     share = sums.arrived.sum()
     assert share < 80.0  # 48 hours, of which the older count less; a raw sum would be dominated by the second day
+
+
+def test_a_new_endpoint_begins_with_what_the_fleet_has_shown_in_units_of_its_own_size() -> None:
+    """The fleet serves 10 units a step with one replica, the newcomer 20: half the replicas for the same work."""
+    prior = pooled([(replayed(48, (5.0, 4.0, 0.0)), UNIT), (replayed(24, (5.0, 4.0, 0.0)), UNIT)])
+    assert prior is not None
+    newcomer = ReplayedSums(3)
+    newcomer.start_from(prior, 2 * UNIT)
+    assert isclose(newcomer.arrived.sum(), PRIOR_HOURS)
+    assert np.allclose(newcomer.cost.sum(axis=0), PRIOR_HOURS * np.array([100.0, 130.0, 300.0]) / 1000.0 / 2)
+    assert newcomer.hours == 0.0
+    assert chosen(newcomer, Budget(0.99)) == CHEAP
+
+
+def test_a_fleet_of_none_teaches_nothing() -> None:
+    assert pooled([]) is None
+
+
+def test_what_an_endpoint_shows_itself_soon_outweighs_the_fleet() -> None:
+    prior = pooled([(replayed(96, (5.0, 4.0, 0.0)), UNIT)])
+    assert prior is not None
+    newcomer = ReplayedSums(3)
+    newcomer.start_from(prior, UNIT)
+    for _ in range(24):
+        newcomer.add(np.array([100.0, 130.0, 300.0]), np.array([100.0, 4.0, 0.0]), 1000.0, 1.0, 0.01)
+    assert chosen(newcomer, Budget(0.99)) == MIDDLE

@@ -14,6 +14,7 @@ from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw
 from scaler.domain.snapshot import ControlSignals, IdleAdvice
 from scaler.ports import Advice, Reading
+from scaler.simulator.selfreplay.choice import pooled
 from scaler.simulator.selfreplay.replayer import EndpointReplay
 from scaler.simulator.selfreplay.spoil import Spoil
 from scaler.simulator.sparse import IdleReplay
@@ -24,7 +25,8 @@ SAME_PROFILE = 0.1
 
 class SelfReplayAdvisor:
     """Implements ports.Advisor. Holds one replay per endpoint; all state follows from history, so a restart loses
-    nothing that `refit` does not bring back.
+    nothing that `refit` does not bring back. An endpoint without half a day of history begins with what the others of
+    its kind have shown by then.
 
     `foreseen` (replay only) is demand beyond the present, on the control grid: with it the rows of a whole refit period
     are made at once. Row t reads bins before t only, so the numbers equal those made turn by turn (held by a test).
@@ -134,9 +136,21 @@ class SelfReplayAdvisor:
         fits = replay is not None and replay.policy == policy and _much_the_same(replay.basis, profile)
         if replay is None or not fits or series.start < replay.rows.start or len(replay.rows.tape) > longest:
             replay = EndpointReplay(policy, profile, series.start, self._turn, self._reactive_only)
+            self._let_begin(replay)
             self._replays[policy.endpoint] = replay
         replay.profile = profile
         return replay
+
+    def _let_begin(self, replay: EndpointReplay) -> None:
+        """Give a new replay what the fleet's others have shown, if there are any of its kind."""
+        kin = [
+            (other.paths.sums, other.paths.unit_work)
+            for endpoint, other in self._replays.items()
+            if endpoint != replay.policy.endpoint and other.has_experience and other.is_kin_of(replay)
+        ]
+        prior = pooled(kin)
+        if prior is not None:
+            replay.paths.start_from(prior)
 
     def _period(self, policy: ScalingPolicy) -> int:
         return max(1, round(policy.spec.forecast.refit / self._turn))

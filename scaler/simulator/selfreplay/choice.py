@@ -6,6 +6,7 @@ at which the cheapest settings keep the budget is taken. Measured in
 docs/decisions/0008-choose-by-replaying.md.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,6 +71,13 @@ class ReplayedSums:
         """Work per hour over the last 24 hours of blocks."""
         return sum(arrived for arrived, _ in self._day) / max(sum(hours for _, hours in self._day), 1e-9)
 
+    def start_from(self, prior: "Prior", unit_work: float) -> None:
+        """Before the first block: let the fleet's past count as if it were the endpoint's own; it is forgotten with
+        time. `unit_work`: what one replica serves in one step."""
+        self.cost += prior.cost / unit_work
+        self.bad += prior.bad
+        self.arrived += prior.arrived
+
     def add(self, cost: FloatArray, bad: FloatArray, arrived: float, hours: float, promised: float) -> None:
         """One block: what each setting cost and missed, (n_settings,); `promised` is the share that may be bad.
 
@@ -94,6 +102,31 @@ class ReplayedSums:
         self.mean_load = (self.mean_load * self.hours + arrived) / (self.hours + hours)
         self.recent_load = arrived / hours
         self.hours += hours
+
+
+PRIOR_HOURS = 6.0
+"""What a fleet has shown counts for a new endpoint as much as so many hours of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What a fleet's endpoints have shown, for one that has shown nothing yet: per context and setting, in hours of the
+    usual load (`cost`: of capacity; `bad`, `arrived`: of work)."""
+
+    cost: FloatArray
+    bad: FloatArray
+    arrived: FloatArray
+
+
+def pooled(fleet: Iterable[tuple[ReplayedSums, float]]) -> Prior | None:
+    """The prior that endpoints of one family leave, each with what one of its replicas serves in one step; None: there
+    are none. Each hour of each counts the same."""
+    parts = [(sums.cost * unit_work, sums.bad, sums.arrived) for sums, unit_work in fleet]
+    if not parts:
+        return None
+    cost, bad, arrived = (np.sum([part[k] for part in parts], axis=0) for k in range(3))
+    share = PRIOR_HOURS / max(float(arrived.sum()), PRIOR_HOURS)
+    return Prior(cost * share, bad * share, arrived * share)
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ import numpy as np
 from forecaster.series import FloatArray
 from scaler.domain.policy import ScalingPolicy
 from scaler.simulator.compiled import Columns, IntArray, Rules, Signals, new_state, replay
-from scaler.simulator.selfreplay.choice import Budget, ReplayedSums, choose
+from scaler.simulator.selfreplay.choice import Budget, Prior, ReplayedSums, choose
 from scaler.simulator.selfreplay.family import Family
 from scaler.simulator.selfreplay.premium import Premium
 from scaler.simulator.selfreplay.rows import RowMaker
@@ -47,6 +47,7 @@ class PlayedPaths:
         self.runner_up = default
         self._premium = Premium(objective, policy.spec.safety.max_premium)
         self._over_premium = ""
+        self._has_prior = False
         self._watch = ForecastWatch(rules, rows)
 
     def play(self, signals: Signals, cost: FloatArray, bad: FloatArray, first: int, last: int) -> BlockOutcome:
@@ -77,13 +78,25 @@ class PlayedPaths:
         no_orders = np.zeros((0, 0), dtype=np.int64)
         replay(part, columns, np.append(self._plays, own), self._rules, self._state, cost, bad, no_orders)
 
+    @property
+    def unit_work(self) -> float:
+        """What one replica serves in one step."""
+        return self._rules.capacity * self._rules.step_seconds
+
+    def start_from(self, prior: Prior) -> None:
+        """Before the first block: begin with what plays best elsewhere instead of the cautious default."""
+        self.sums.start_from(prior, self.unit_work)
+        self._has_prior = True
+        self.choose()
+
     def choose(self) -> None:
-        """Choose what plays next."""
-        if self.sums.hours < ENOUGH_HOURS:
+        """Choose what plays next; before ENOUGH_HOURS only where others have shown something, and without forecasts."""
+        enough = self.sums.hours >= ENOUGH_HOURS
+        if not (enough or self._has_prior):
             return
-        unit_work = self._rules.capacity * self._rules.step_seconds
-        self._plays[SHADOW], _ = choose(self.sums, self._budgets[SHADOW], self._reactive, unit_work)
-        self._plays[PLAN], self.runner_up = choose(self.sums, self._budgets[PLAN], self._members, unit_work)
+        members = self._members if enough else self._reactive
+        self._plays[SHADOW], _ = choose(self.sums, self._budgets[SHADOW], self._reactive, self.unit_work)
+        self._plays[PLAN], self.runner_up = choose(self.sums, self._budgets[PLAN], members, self.unit_work)
         self._over_premium = self._premium.verdict()
 
     def watch(self, at: int) -> None:

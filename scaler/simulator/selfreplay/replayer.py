@@ -21,6 +21,8 @@ from scaler.simulator.selfreplay.rows import RowMaker
 
 SURPRISED_FOR = timedelta(minutes=15)
 """How long scale-in waits after an alarm: until the reactive setting has taken over."""
+KIN_STARTUPS = 2.0
+"""Up to this ratio of start-up times, what was learned for the one is a start for the other."""
 SPARSE_IDLE_FRACTION, SPARSE_LEVEL = 0.5, 0.995
 OnBlock = Callable[[int, int, Signals, FloatArray, FloatArray], None]
 """Called with (first row, last row, signals, cost, bad of every setting) of each replayed block."""
@@ -56,6 +58,21 @@ class EndpointReplay:
         """Fresh played paths over these rows, as `policy` promises."""
         members = np.flatnonzero(self.family.is_reactive) if reactive_only else self._allowed_members()
         return PlayedPaths(policy, self.rules, self.family, self.rows, members, self._default())
+
+    @property
+    def has_experience(self) -> bool:
+        """Whether enough was replayed to say which settings are good, and they are what plays."""
+        return self.paths.sums.hours >= ENOUGH_HOURS and not self.is_sparse
+
+    def is_kin_of(self, other: "EndpointReplay") -> bool:
+        """Whether the settings of the two mean much the same: one may begin with what the other has shown."""
+        own, their = self.basis.startup.p50, other.basis.startup.p50
+        return (
+            self.policy.spec.slo.objective == other.policy.spec.slo.objective
+            and np.array_equal(self.family.utilizations, other.family.utilizations)
+            and self.rules.is_rate == other.rules.is_rate
+            and max(own, their) <= KIN_STARTUPS * min(own, their)
+        )
 
     def _setting(self, source: Source, level: float, startups: float, guard_hours: float) -> int:
         return self.family.settings.index(
