@@ -33,8 +33,7 @@ DAY_LAGS, DAY_WEIGHTS = (1, 2, 3, 7), (1.0, 0.7, 0.5, 1.0)
 GROWTH_TRUST = 0.5
 ERROR_DAYS = 5
 ERROR_SLOTS = timedelta(minutes=30)
-BATCH = 32  # endpoints that are fitted together where a method can
-WAVE = 64  # batches that a cluster is given at once: what a wave has fitted is kept before the next begins
+WAVE = 64  # jobs that a cluster is given at once: what a wave has fitted is kept before the next begins
 
 
 def forecast_day_by_minute(panel: Panel, levels: FloatArray) -> Iterator[NDArray[np.float32]]:
@@ -223,10 +222,10 @@ class _Batch:
 
 
 def _batches(jobs: Sequence[FitJob]) -> Iterator[list[FitJob]]:
-    """Neighbours that one pass can fit, BATCH at most; all others alone."""
+    """Neighbours that one pass can fit, as many as their forecaster likes."""
     batch: list[FitJob] = []
     for job in jobs:
-        if batch and (len(batch) == BATCH or not _fit_together(batch[0], job)):
+        if batch and (len(batch) >= job.forecaster.at_once or not _alike(batch[0], job)):
             yield batch
             batch = []
         batch.append(job)
@@ -234,9 +233,8 @@ def _batches(jobs: Sequence[FitJob]) -> Iterator[list[FitJob]]:
         yield batch
 
 
-def _fit_together(one: FitJob, other: FitJob) -> bool:
-    same_way = one.forecaster == other.forecaster and one.forecaster.fits_together
-    return same_way and on_same_grid(one.series, other.series)
+def _alike(one: FitJob, other: FitJob) -> bool:
+    return one.forecaster == other.forecaster and on_same_grid(one.series, other.series)
 
 
 T = TypeVar("T", covariant=True)

@@ -9,6 +9,7 @@ or daily; `forecast` is given the newest history each time. Models are kept by f
 """
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,9 +19,10 @@ import numpy as np
 from forecaster.auto import Auto
 from forecaster.calendar import DemandCalendar, IntArray
 from forecaster.catalogue import method_named
-from forecaster.errors import ShortHistory
+from forecaster.errors import BadSeries, ShortHistory
 from forecaster.forecast import DEFAULT_LEVELS, DemandForecast
 from forecaster.methods.base import FittedMethod, Method
+from forecaster.methods.global_residual import GlobalResidual
 from forecaster.methods.registry import METHODS
 from forecaster.methods.statistical import FittedStatistical, Statistical
 from forecaster.panel import Panel
@@ -35,6 +37,7 @@ NEW_ENDPOINT = timedelta(days=7)
 """With less than this seen, `auto` starts from the weights that the fleet taught ..."""
 PRIOR_TRUST = 0.5
 """... half way from equal ones: a young endpoint rewards methods that need no history (docs/decisions/0011)."""
+STATISTICAL_AT_ONCE = 32
 # Learnt at these leads; a path is interpolated between them where a method does not say more.
 LEADS_SECONDS = (60, 300, 600, 1200, 1800, 3600, 7200, 14_400, 21_600, 43_200, 64_800, 86_400)
 FEW_BINS = 30  # with fewer bins seen, errors of persistence say little and a guess widens them
@@ -88,31 +91,36 @@ class Forecaster:
         return self._model(endpoint_key, series, self.method, learnt)
 
     def fit_together(self, series_by_key: Mapping[str, DemandSeries]) -> list[FittedModel]:
-        """The models of endpoints that are seen over the same span, fitted in one pass where the method can
-        (statsforecast's), else one after another; in the order of the mapping. Raises as `fit` does."""
+        """The models of endpoints that are seen over the same span, fitted in one pass where the method can, else one
+        after another; in the order of the mapping. Raises as `fit` does."""
         first = next(iter(series_by_key.values()))
         one_grid = all(on_same_grid(series, first) for series in series_by_key.values())
         enough = all(_seen(series) >= SHORTEST_HISTORY for series in series_by_key.values())
         learnt = None
-        if self.fits_together and one_grid and enough:
+        if self.at_once > 1 and one_grid and enough:
             learnt = self._learnt_together(series_by_key)
         if learnt is None:
             return [self.fit(key, series) for key, series in series_by_key.items()]
         return [
-            self._model(key, series, self.method, learnt.of_series(i))
+            self._model(
+                key, series, self.method, learnt.of_series(i) if isinstance(learnt, FittedStatistical) else learnt
+            )
             for i, (key, series) in enumerate(series_by_key.items())
         ]
 
     @property
-    def fits_together(self) -> bool:
-        """Whether many endpoints are fitted in less time together than one after another."""
-        return isinstance(method_named(self.method), Statistical)
-
-    def _learnt_together(self, series_by_key: Mapping[str, DemandSeries]) -> FittedStatistical | None:
+    def at_once(self) -> int:
+        """How many endpoints are best fitted together: some by statsforecast's models, which share what they know of
+        errors; all by a model that learns across endpoints; else each by itself."""
         method = method_named(self.method)
+        if isinstance(method, GlobalResidual):
+            return sys.maxsize
+        return STATISTICAL_AT_ONCE if isinstance(method, Statistical) else 1
+
+    def _learnt_together(self, series_by_key: Mapping[str, DemandSeries]) -> FittedMethod | None:
         panel = panel_of({key: repaired(series).series for key, series in series_by_key.items()}, self.calendar)
         try:
-            return method.fit(panel, steps_learnt(panel)) if isinstance(method, Statistical) else None
+            return method_named(self.method).fit(panel, steps_learnt(panel))
         except ShortHistory:
             return None
 
@@ -152,9 +160,14 @@ class Forecaster:
 
         The series is the newest history on the grid that the model was fitted on; it may begin later than at the fit,
         and bins between its end and `issued_at` count as not seen, as does what looks broken. Raises ShortHistory if
-        nothing was seen.
+        nothing was seen, BadSeries for another step or unit than the model's.
         """
         require_utc(issued_at, "forecast issued_at")
+        if (series.step, series.unit) != (fitted.step, fitted.unit):
+            raise BadSeries(
+                f"forecast {fitted.key}: the model was fitted on {fitted.unit.value} in steps of {fitted.step}, "
+                f"have {series.unit.value} in steps of {series.step}; fit it again"
+            )
         known = _extended(repaired(series.until(issued_at)).series, issued_at)
         panel = panel_of({fitted.key: known}, fitted.calendar)
         level_array = np.asarray(levels, dtype=np.float64)

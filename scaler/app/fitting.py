@@ -1,11 +1,14 @@
-"""`headstart fit`: every endpoint's model fitted where it is due, and kept as soon as it is there."""
+"""`headstart fit` and `forecast`: endpoints fitted where they are due, and each kept as soon as it is there."""
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.util import find_spec
 
+from forecaster.errors import ShortHistory
 from forecaster.fleet import FitJob, Workers, fit_many
+from forecaster.forecast import DemandForecast
 from forecaster.forecaster import Forecaster, is_new
 from forecaster.store import Card, ModelStore
 from scaler.app.histories import History
@@ -58,9 +61,37 @@ def fit_and_keep(
     return FitReport(cards=tuple(cards), unchanged=len(histories) - len(due), problems=problems)
 
 
-def _job(key: str, history: History, method: str, prior: tuple[float, ...], store: ModelStore) -> FitJob:
+def _job(key: str, history: History, method: str, prior: tuple[float, ...], store: ModelStore | None = None) -> FitJob:
+    """With a store the job carries on the kept model."""
     forecaster = Forecaster(method=method, calendar=history.calendar, prior=prior)
-    return FitJob(key=key, series=history.series, forecaster=forecaster, previous=store.previous(key, forecaster))
+    previous = store.previous(key, forecaster) if store is not None else None
+    return FitJob(key=key, series=history.series, forecaster=forecaster, previous=previous)
+
+
+def forecast_all(
+    histories: Mapping[str, History],
+    store: ModelStore,
+    method: str | None,
+    horizon: timedelta,
+    progress: Callable[[int, int], None],
+) -> dict[str, DemandForecast]:
+    """Each endpoint's forecast from the end of its history on: by a model fitted now, or by the kept one where no
+    method is named. Raises the ForecasterError of the first endpoint that cannot be forecast."""
+    if method is None:
+        models = {key: store.load(key) for key in histories}
+    else:
+        prior = store.prior()
+        jobs = [_job(key, history, method, prior) for key, history in histories.items()]
+        models = {}
+        for result in fit_many(jobs, workers_of(PROCESSES), with_scores=False):
+            if result.model is None:
+                raise ShortHistory(result.problem)
+            models[result.key] = result.model
+            progress(len(models), len(jobs))
+    return {
+        key: Forecaster().forecast(models[key], history.series, issued_at=history.series.end, horizon=horizon)
+        for key, history in histories.items()
+    }
 
 
 def workers_of(engine: str) -> Workers:

@@ -40,6 +40,13 @@ def test_endpoints_fitted_together_have_the_path_that_each_has_alone():
         assert result.model.data_digest == own.data_digest
 
 
+def test_a_model_across_endpoints_is_fitted_once_for_all_of_them():
+    few = {key: HISTORIES[key].since(MONDAY + 6 * DAY) for key in ("prod/e0", "prod/e1")}
+    one, other = fit_many(jobs("global_residual", few), Workers(), with_scores=False)
+    assert one.model.learnt is other.model.learnt
+    assert (one.model.data_digest, one.model.key) != (other.model.data_digest, other.model.key)
+
+
 def test_a_young_and_an_unseen_endpoint_spoil_nothing():
     unseen = a_series(np.full(9 * 24, np.nan), HOUR)
     young = a_series(np.where(np.arange(9 * 24) < 200, np.nan, 5.0), HOUR)
@@ -67,9 +74,10 @@ def test_an_endpoint_is_backtested_as_if_it_were_alone():
 
 
 def test_a_model_across_endpoints_sees_all_of_them():
-    how = {"leads": [HOUR], "warmup": 8 * DAY, "every": 6 * HOUR, "method": "global_residual"}
-    many = backtest_many(HISTORIES, Workers(processes=2), **how)
-    np.testing.assert_array_equal(many.quantiles, backtest(HISTORIES, **how).quantiles)
+    how = {"leads": [HOUR], "warmup": 8 * DAY, "every": 20 * HOUR, "method": "global_residual"}
+    two = {key: HISTORIES[key] for key in ("prod/e0", "prod/e1")}
+    many = backtest_many(two, Workers(processes=2), **how)
+    np.testing.assert_array_equal(many.quantiles, backtest(two, **how).quantiles)
 
 
 def test_scores_are_those_of_a_day_that_the_method_had_not_seen():
@@ -110,12 +118,11 @@ def test_a_model_is_current_until_history_method_calendar_or_code_change(monkeyp
 
 
 def test_a_new_endpoint_starts_from_what_the_kept_models_weigh():
-    step = timedelta(minutes=30)
     store = ModelStore("memory://prior")
     assert store.prior() == ()
-    store.save(Forecaster(method="auto").fit("prod/old", a_series(daily_counts(8, step), step)))
+    store.save(Forecaster(method="auto").fit("prod/old", HISTORIES["prod/e0"]))
     prior = store.prior()
-    young, old = (a_series(daily_counts(days, step, seed=3), step) for days in (2.5, 8))
+    young, old = HISTORIES["prod/e1"].since(MONDAY + 6 * DAY), HISTORIES["prod/e1"]
     forecaster = Forecaster(method="auto", prior=prior)
     assert sum(prior) == pytest.approx(1.0, abs=0.01)
     half_way = 0.5 * np.array(prior) + 0.5 / len(prior)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from forecaster.calendar import DemandCalendar, PlannedEvent
-from forecaster.errors import ShortHistory, StoreError, UnknownMethod
+from forecaster.errors import BadSeries, ShortHistory, StoreError, UnknownMethod
 from forecaster.fleet import forecast_day_by_minute
 from forecaster.forecaster import Forecaster
 from forecaster.store import ModelStore
@@ -74,6 +74,13 @@ def test_a_planned_event_is_neither_learnt_nor_forgotten():
     ]
     np.testing.assert_allclose(told[1][:6], 3.0 * told[0][:6])
     np.testing.assert_allclose(told[1][6:], told[0][6:])
+
+
+def test_a_history_in_other_steps_than_the_models_is_refused():
+    forecaster = Forecaster(method="profile")
+    coarse = SERIES.resampled(timedelta(hours=1))
+    with pytest.raises(BadSeries, match="fit it again"):
+        forecaster.forecast(forecaster.fit("prod/chat", SERIES), coarse, issued_at=coarse.end, horizon=HOURS)
 
 
 def test_an_outage_is_not_learnt_as_a_season():

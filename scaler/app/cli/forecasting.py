@@ -114,21 +114,15 @@ def forecast(
     """The next day's quantiles of demand, from the end of the history on."""
     span = duration(horizon, "--horizon")
     from forecaster.catalogue import method_named
-    from forecaster.forecaster import Forecaster
     from forecaster.store import ModelStore
+    from scaler.app.fitting import forecast_all
     from scaler.app.histories import read_histories
 
     method_named(method)
     only_errors_are_logged()
     histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url)
-    prior = ModelStore(models_url).prior()
-    made = {}
     with progress_bar("forecast") as bar:
-        for done, (key, history) in enumerate(histories.items()):
-            bar(done, len(histories), key)
-            forecaster = Forecaster(method=method, calendar=history.calendar, prior=prior)
-            fitted = ModelStore(models_url).load(key) if stored else forecaster.fit(key, history.series)
-            made[key] = forecaster.forecast(fitted, history.series, issued_at=history.series.end, horizon=span)
+        made = forecast_all(histories, ModelStore(models_url), None if stored else method, span, bar)
     if out is not None:
         _write_forecasts(out, made)
         show(f"wrote {out}")
