@@ -27,6 +27,9 @@ PALETTE = (
     "#c92a2a", "#5f3dc4", "#e67700", "#1864ab", "#862e9c", "#5c940d", "#a61e4d", "#364fc7", "#087f5b", "#d9480f",
     "#6741d9", "#9c36b5", "#2f9e44", "#e03131", "#1971c2",
 )  # fmt: skip
+NO_MISS = 2e-5
+"""Where a strategy that was never late stands on an axis of logarithms."""
+LATE_TICKS = (1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 STYLE = """
 :root{--ink:#1f2933;--muted:#616e7c;--line:#e4e7eb;--own:#0b7285;--soft:#f5f7fa}
 *{box-sizing:border-box}body{margin:0;font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--ink);
@@ -37,7 +40,7 @@ padding:.9rem 1.1rem}.card b{display:block;font-size:1.65rem;line-height:1.2}.ca
 font-size:.88rem}.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;
 font-size:.93rem}th,td{text-align:right;padding:.42rem .7rem;border-bottom:1px solid var(--line);white-space:nowrap}
 th{color:var(--muted);font-weight:600}th:first-child,td:first-child{text-align:left}tr.own td{font-weight:650;
-color:var(--own)}.bad{color:#c92a2a}.note{color:var(--muted);font-size:.9rem}
+color:var(--own)}.bad,tr.own td.bad{color:#c92a2a}.note{color:var(--muted);font-size:.9rem}
 """
 
 
@@ -153,19 +156,18 @@ def _cost_chart(result: ReplayResult, figures: Mapping[str, Any]) -> go.Figure:
     """Replica hours against the share that was late, on a scale where each step is ten times fewer."""
     figure = go.Figure()
     strategies = [key for key in figures if key not in ("clairvoyant", "endpoints")]
-    least = 2e-5
     for i, name in enumerate(strategies):
         colour = OWN_COLOUR if name == OWN else PALETTE[i % len(PALETTE)]
         curve = _frontier(result, name)
         if curve:
             figure.add_scatter(
-                x=[max(late, least) for late, _ in curve], y=[hours for _, hours in curve], mode="lines",
+                x=[max(late, NO_MISS) for late, _ in curve], y=[hours for _, hours in curve], mode="lines",
                 line={"color": colour, "width": 1.5}, name=name, legendgroup=name, showlegend=False, opacity=0.6,
             )  # fmt: skip
         row = figures[name]
         figure.add_scatter(
-            x=[max(1 - row["slo_attainment"], least)], y=[row["replica_hours"]], mode="markers+text", text=[name],
-            textposition="top center", name=name, legendgroup=name, showlegend=False,
+            x=[max(1 - row["slo_attainment"], NO_MISS)], y=[row["replica_hours"]], mode="markers", name=name,
+            legendgroup=name,
             marker={"size": 13 if name == OWN else 9, "color": colour, "symbol": "star" if name == OWN else "circle"},
             hovertemplate=f"{name}<br>%{{y:.1f}} replica h<br>{row['slo_attainment']:.3%} in time<extra></extra>",
         )  # fmt: skip
@@ -186,8 +188,12 @@ def _cost_chart(result: ReplayResult, figures: Mapping[str, Any]) -> go.Figure:
             figure.add_hline(y=hours, line=line, annotation_text=text, annotation_position=where)
     lates = [value for trace in figure.data for value in trace.x]
     ends = [float(np.log10(min(1.0, 1.5 * max(lates)))), float(np.log10(0.6 * min(lates)))]
-    figure.update_xaxes(type="log", range=ends, title="share of demand that waited too long", tickformat="~%")
-    figure.update_yaxes(title="replica hours", rangemode="tozero")
+    figure.update_xaxes(
+        type="log", range=ends, title="share of demand that waited too long",
+        tickvals=[NO_MISS, *LATE_TICKS], ticktext=["none", *(f"{late:.3g}%" for late in 100 * np.array(LATE_TICKS))],
+    )  # fmt: skip
+    # The careful end of a knob may cost many times what anybody would run: the points decide what is shown.
+    figure.update_yaxes(title="replica hours", range=[0.0, 1.15 * top])
     return _styled(figure, 460)
 
 
@@ -222,6 +228,28 @@ def _endpoint_part(name: EndpointId, found: EndpointResult, several: bool) -> li
         _html(_demand_chart(found, own), f"demand-{key}"),
         f"<h2>Waiting{suffix}</h2>",
         _html(_wait_chart(found), f"wait-{key}"),
+        *_movers(found, suffix),
+    ]
+
+
+def _movers(found: EndpointResult, suffix: str) -> list[str]:
+    """What moved the own strategy's orders, and how often: the plan, or the guardrail that had the last word."""
+    moved = [row for row in found.decisions if row["final"] != row["current"] and "verdicts" in row]
+    if not moved:
+        return []
+    counts: dict[str, list[int]] = {}
+    for row in moved:
+        changed = [verdict for verdict in row["verdicts"] if verdict["before"] != verdict["after"]]
+        mover = changed[-1]["guardrail"] if changed else "plan"
+        counts.setdefault(mover, [0, 0])[row["final"] < row["current"]] += 1
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{ups:,}</td><td>{downs:,}</td></tr>"
+        for name, (ups, downs) in sorted(counts.items(), key=lambda item: -sum(item[1]))
+    )
+    return [
+        f"<h2>What moved the orders{suffix}</h2><p>The plan, or the guardrail with the last word; each in "
+        "decisions.jsonl with its reasons. A threshold or trigger high up in this list is what the hours above went "
+        f'into.</p><div class="scroll"><table><tr><th>moved by</th><th>up</th><th>down</th></tr>{rows}</table></div>'
     ]
 
 
