@@ -18,7 +18,7 @@ from scaler.simulator.baselines.registry import BASELINES
 from scaler.simulator.faults import parse_faults
 from scaler.simulator.lane import Outcome
 from scaler.simulator.patterns import PATTERNS, demand_of
-from scaler.simulator.replay import OWN, EndpointResult, MakeAdvisor, ReplayRequest, run_replay
+from scaler.simulator.replay import OWN, REACTIVE, EndpointResult, MakeAdvisor, ReplayRequest, run_replay
 from scaler.simulator.results import figures
 from scaler.simulator.startups import StartupModel
 
@@ -60,8 +60,9 @@ class Versus(Limits):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.baseline not in BASELINES:
-            raise ValueError(f"baseline = {self.baseline}, allowed: {', '.join(BASELINES)}")
+        known = (REACTIVE, *BASELINES)
+        if self.baseline not in known:
+            raise ValueError(f"baseline = {self.baseline}, allowed: {', '.join(known)}")
         return self
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from scaler.adapters.policies import load_policies, load_policy
 from scaler.app.cli import app
+from scaler.app.replays import read_policy_tests
 from scaler.app.settings import Settings
+from scaler.simulator.faults import parse_faults
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("*.md")])
@@ -20,6 +23,14 @@ def test_links_lead_to_files_that_are_there(page: Path) -> None:
     for target in LINK.findall(page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_example_policy_has_a_policy_test_that_reads() -> None:
+    tests = read_policy_tests(ROOT / "policies")
+    tested = {load_policy(file.parent / test.spec.policy).metadata.name for file, test in tests}
+    assert tested == {policy.metadata.name for policy in load_policies(ROOT / "policies")}
+    for _, test in tests:
+        parse_faults(test.spec.world.faults)
 
 
 def _commands() -> list[list[str]]:

@@ -85,7 +85,7 @@ def test_junit_counts_and_explains():
     [
         ({"expect": [{"gpuHours": {"atMost": 1}, "starts": {"atMost": 1}}]}, "exactly one expectation"),
         ({"expect": [{"gpuHours": {}}]}, "need atLeast, atMost or both"),
-        ({"expect": [{"gpuHoursVs": {"baseline": "hap", "atMost": 1}}]}, "allowed: hpa"),
+        ({"expect": [{"gpuHoursVs": {"baseline": "hap", "atMost": 1}}]}, "allowed: reactive, hpa"),
         ({"expect": []}, "at least 1 item"),
         ({"traffic": {"pattern": "flood"}}, "allowed: constant"),
         ({"traffic": {}}, "either trace or pattern"),

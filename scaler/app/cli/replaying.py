@@ -80,10 +80,9 @@ def run_tests(
         for done, (file, one) in enumerate(tests):
             bar(done, len(tests), one.metadata.name)
             outcomes.append(run_test(file, one))
-    for outcome in outcomes:
-        typer.echo(outcome.line())
-        if not outcome.passed and not outcome.error:
-            typer.echo(outcome.diff())
+            typer.echo(outcomes[-1].line())
+            if not outcomes[-1].passed and not outcomes[-1].error:
+                typer.echo(outcomes[-1].diff())
     if junit is not None:
         junit.parent.mkdir(parents=True, exist_ok=True)
         junit.write_text(junit_xml(outcomes))
