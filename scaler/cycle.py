@@ -185,7 +185,7 @@ class Cycle:
             idle=advice.idle,
             recent=tuple(self.log.recent_turns(endpoint, now - look_back(policy))),
             demand_lately=_by_minute(reading.recent) if reading and _needs_minutes(policy) else (),
-            held_in_until=self.log.scale_in_held_until(endpoint) if policy.spec.triggers else None,
+            held_in_until=self.log.scale_in_held_until(endpoint) if _may_hold(policy) else None,
             turn=self.turn_length,
             problem=problem or advice.problem,
         )
@@ -288,6 +288,10 @@ def look_back(policy: ScalingPolicy) -> timedelta:
             spans.append(rules.stabilization_window)
         spans.extend(limit.period for limit in rules.policies)
     return min(max(spans), LOOK_BACK)
+
+
+def _may_hold(policy: ScalingPolicy) -> bool:
+    return bool(policy.spec.triggers or policy.spec.reactive.thresholds)
 
 
 def _needs_minutes(policy: ScalingPolicy) -> bool:

@@ -1,5 +1,6 @@
 """One snapshot in, one explained decision out."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from math import ceil, isnan
 
@@ -9,6 +10,7 @@ from scaler.core import rule
 from scaler.core.bounds import active_bounds
 from scaler.core.guardrails.base import Case
 from scaler.core.guardrails.hold import fired
+from scaler.core.guardrails.reactive_floor import threshold_hold
 from scaler.core.guardrails.registry import GUARDRAILS
 from scaler.core.promotion import acting_mode
 from scaler.domain.decision import CapacityPlan, Decision, GuardrailVerdict, Reason
@@ -48,7 +50,6 @@ def _planned(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals
     signals, freshness = _without_stale_forecast(snapshot, signals)
     usable = snapshot.profile.demand_per_replica * playing_setting(snapshot).utilization_fraction
     plan = _plan(snapshot, replicas, signals, usable)
-    hold_until = _hold_scale_in_until(snapshot)
     case = Case(
         snapshot=snapshot,
         replicas=replicas,
@@ -56,8 +57,10 @@ def _planned(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals
         plan=plan,
         bounds=active_bounds(snapshot.policy, snapshot.now),
         usable_per_replica=usable,
-        hold_scale_in_until=hold_until,
+        hold_scale_in_until=_hold_scale_in_until(snapshot),
     )
+    holds = [until for until in (case.hold_scale_in_until, threshold_hold(case)) if until is not None]
+    case = replace(case, hold_scale_in_until=max(holds, default=None))
     proposed = max(plan.order_now, plan.keep)
     order, recommended = proposed, proposed
     verdicts = [*freshness]
@@ -66,7 +69,7 @@ def _planned(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals
             recommended = order
         verdicts.append(guardrail(case, order))
         order = verdicts[-1].after
-    return _decision(snapshot, replicas, proposed, recommended, order, plan, tuple(verdicts), hold_until)
+    return _decision(snapshot, replicas, proposed, recommended, order, plan, tuple(verdicts), case.hold_scale_in_until)
 
 
 def _plan(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals, usable: float) -> CapacityPlan:

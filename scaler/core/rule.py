@@ -16,6 +16,8 @@ SLACK_REPLICAS = 0.3
 """A need of 4.3 replicas is served by 4: the queue wait that the SLO allows absorbs the rest."""
 FIRST_REPLICA_SLACK = 0.05
 """The first replica has no queue to lean on: nobody is served before it is ready."""
+ROUNDING = 1e-6
+"""A signal above its threshold by less is rounding of sums, not load."""
 PEAK_WINDOW_MINUTES = 4
 PEAK_LEVEL = 0.9
 DIP_FRACTION = 0.25
@@ -165,11 +167,11 @@ def threshold_floor(value: float, above: float, ready: int, most: int) -> int:
     counting them doubles the order every turn until they are ready. `most`: no more than the bounds allow anyway, as a
     threshold close to zero asks for numbers beyond counting. Example: 12 waiting at each of 2, above 5: ceil(24 / 5).
     """
-    if not value > above:
+    if not value > above + ROUNDING:
         return 0
     if above == 0:
         return ready + 1
-    return max(1, ceil(min(ready * value / above, most)))
+    return max(1, ceil(min(ready * value / above, most) - ROUNDING))
 
 
 def grew(minutes: FloatArray, factor: float) -> bool:

@@ -64,8 +64,8 @@ class CapacityPlan:
 class Decision:
     """One explained order. `plan` is None when there was too little knowledge to plan: then `final` holds `current`.
 
-    `recommended` is the order before stabilisation: what later turns stabilise over. `hold_scale_in_until` carries a
-    trigger's hold to the next turns.
+    `recommended` is the order before stabilisation: what later turns stabilise over. `hold_scale_in_until` carries the
+    hold of a trigger or threshold to the next turns.
     """
 
     id: str

@@ -82,7 +82,7 @@ class Snapshot:
     recent: tuple[PastTurn, ...] = ()
     demand_lately: tuple[float, ...] = ()
     held_in_until: datetime | None = None
-    """A trigger that fired earlier holds scale-in until then."""
+    """A trigger that fired earlier, or a signal that was above its threshold, holds scale-in until then."""
     turn: timedelta = timedelta(seconds=15)
     """The time between two decisions."""
     problem: str = ""

@@ -63,8 +63,8 @@ class Rules(NamedTuple):
 
     `limits_*` are the behavior's policies: columns period steps, 1 for a fraction, value. `windows` are the up and down
     stabilisation windows in steps. `is_rate`: 0 for a level, which has no backlog of its own. `queue_above` and
-    `busy_above` are thresholds on what waits before each ready replica and on the share of its room in use; infinite:
-    none.
+    `busy_above` are thresholds on what waits before each ready replica and on the share of its room in use (infinite:
+    none); one that is exceeded holds scale-in for `hold_steps`.
     """
 
     step_seconds: float
@@ -75,6 +75,7 @@ class Rules(NamedTuple):
     panic_factor: float
     queue_above: float
     busy_above: float
+    hold_steps: int
     is_rate: bool
     zero_allowed: bool
     limits_up: FloatArray
@@ -90,7 +91,7 @@ class State(NamedTuple):
 
     `history` (n_runs, look_back, 2): recommended and change of earlier turns, newest first. `waiting` (n_runs, m, 3):
     queue at the end, work, and room since, of the last steps whose wait is not yet known, newest first. `busy` is the
-    share of the room that served in the last step.
+    share of the room that served in the last step; `hold` the steps for which a threshold still holds scale-in.
     """
 
     ready: IntArray
@@ -99,6 +100,7 @@ class State(NamedTuple):
     history: FloatArray
     waiting: FloatArray
     busy: FloatArray
+    hold: IntArray
 
 
 def new_state(n_runs: int, rules: Rules, ready: int = 0) -> State:
@@ -114,6 +116,7 @@ def new_state(n_runs: int, rules: Rules, ready: int = 0) -> State:
         history=history,
         waiting=np.zeros((n_runs, int(np.floor(rules.wait_steps)) + 1, 3)),
         busy=np.zeros(n_runs),
+        hold=np.zeros(n_runs, dtype=np.int64),
     )
 
 
@@ -202,6 +205,7 @@ def _replay(
         ahead, floor = signals.ahead[columns.ahead[setting]], signals.floors[columns.floor[setting]]
         peak = signals.peaks[columns.peak[setting]]
         ready, queue, busy = state.ready[run], state.queue[run], state.busy[run]
+        hold = state.hold[run]
         history, waiting = state.history[run], state.waiting[run]
         starting[:] = state.starting[run]
         newest, n_starting = 0, starting.sum()
@@ -220,15 +224,18 @@ def _replay(
                 panic = rule.panic_floor(have, ready, signals.panic[t], panic_factor, capacity, usable)
                 recommended = max(wanted, keep, panic)
                 if has_thresholds and ready > 0:
-                    recommended = max(recommended, _thresholds(queue, busy, ready, rules, signals.highest[t]))
+                    needed = _thresholds(queue, busy, ready, rules, signals.highest[t])
+                    recommended = max(recommended, needed)
+                    hold = rules.hold_steps if needed > 0 else hold
                 if recommended == 0 and not zero_allowed:
                     recommended = 1
                 elif recommended == 0:
                     asked = now > 0.0 or queue > 0.0
                     recommended = rule.last_replica(0, have, asked, signals.keep[t], signals.pre_warm[t])
-                recommended = max(recommended, signals.least[t], have if signals.held[t] else 0)
+                recommended = max(recommended, signals.least[t], have if signals.held[t] or hold > 0 else 0)
                 order = recommended if recommended == have else _limited_order(recommended, have, rules, history)
                 order = min(max(order, signals.lowest[t]), signals.highest[t])
+            hold = max(0, hold - 1)
             if look_back > 0:
                 _remember(history, recommended, order - have)
             if writes_orders:
@@ -261,7 +268,7 @@ def _replay(
                 n_waiting -= 1
         for age in range(n_ages):
             state.starting[run, age] = starting[(newest + age) % n_ages]
-        state.ready[run], state.queue[run], state.busy[run] = ready, queue, busy
+        state.ready[run], state.queue[run], state.busy[run], state.hold[run] = ready, queue, busy, hold
         cost[run], bad[run] = run_cost, run_bad
 
 

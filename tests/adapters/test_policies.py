@@ -302,6 +302,16 @@ def test_engine_metrics_with_scale_to_zero_are_allowed_with_a_warning(tmp_path: 
     assert "unknown at zero" in warning
 
 
+def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_path: Path) -> None:
+    def warned(above: float) -> list[str]:
+        thresholds = f"{{thresholds: [{{signal: kv_cache_usage, above: {above}}}]}}"
+        text = f"spec:\n  demand: {{preset: vllm}}\n  reactive: {thresholds}\n"
+        return warnings_for(load_policy(a_file(tmp_path, HEAD + text)))
+
+    assert "utilization.target 0.85" in warned(0.8)[0]
+    assert warned(0.95) == []
+
+
 def test_an_absent_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="nowhere: no such file or folder"):
         load_policies(tmp_path / "nowhere")

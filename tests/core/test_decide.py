@@ -211,3 +211,20 @@ def test_the_sentence_names_what_bound_the_order():
         "prod/chat-7b: 2 -> 3 replicas (2 ready, 0 starting): demand of 6 expected by 12:02:30 UTC asks for 6; "
         "bounds are 0..3"
     )
+
+
+def test_what_a_threshold_ordered_is_not_let_go_before_it_could_serve():
+    policy = a_policy({"reactive": {"thresholds": [{"signal": "queue_depth", "above": 5}]}})
+    calm = {"policy": policy, "replicas": some_replicas(2, [15]), "reactive": {"queue_depth": 0.0}}
+    above = decide(a_snapshot(policy, reactive={"queue_depth": 6.0}))
+    assert (above.final, above.hold_scale_in_until) == (3, NOON + 150 * SECOND)
+    held = decide(a_snapshot(**calm, held_in_until=above.hold_scale_in_until))
+    assert held.final == 3 and Reason.TRIGGER in reasons(held)
+    assert decide(a_snapshot(**calm, held_in_until=NOON)).final == 2
+
+
+def test_a_scale_in_window_of_the_policys_own_is_the_only_hold():
+    rules = {"stabilizationWindow": "0s", "policies": [{"type": "Fraction", "value": 1.0, "period": "15s"}]}
+    thresholds = {"thresholds": [{"signal": "queue_depth", "above": 5}]}
+    policy = a_policy({"reactive": thresholds, "behavior": {"scaleDown": rules}})
+    assert decide(a_snapshot(policy, reactive={"queue_depth": 6.0})).hold_scale_in_until is None

@@ -240,3 +240,10 @@ def test_what_an_outage_hid_stays_hidden_from_what_is_prepared_in_batches():
     first = (120 + 60) * 4
     assert np.isnan(seen[0].values[first : first + 40]).all()
     assert not np.isnan(np.delete(seen[0].values, slice(first, first + 40))).any()
+
+
+def test_the_report_says_what_moved_the_orders():
+    thresholds = {"reactive": {"thresholds": [{"signal": "kv_cache_usage", "above": 0.8}]}}
+    page = report(run_replay(a_request(spec=thresholds, baselines=(), with_clairvoyant=False), present_advisor))
+    table = page[page.index("What moved the orders") :]
+    assert "<td>thresholds</td>" in table and "<td>plan</td>" in table

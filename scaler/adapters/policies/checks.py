@@ -37,6 +37,14 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
             "demand is unknown at zero and the endpoint stays there; take demand from a gateway (preset istio, knative "
             "or http, or spec.demand.query)"
         )
+    target = spec.capacity.utilization.target
+    for threshold in spec.reactive.thresholds:
+        if threshold.signal == "kv_cache_usage" and threshold.above <= target:
+            found.append(
+                f"spec.reactive.thresholds kv_cache_usage above {threshold.above:g} with "
+                f"spec.capacity.utilization.target {target:g}: where the cache fills with load, replicas that are used "
+                "as planned are above the threshold, which then orders more than the plan; set it higher"
+            )
     return found
 
 

@@ -24,14 +24,14 @@ def minutes_of(trigger: Trigger) -> int:
 
 
 def triggers(case: Case, order: int) -> GuardrailVerdict:
-    """At least what the triggers that fire ask for, and no scale-in while one of them holds it."""
+    """At least what the triggers that fire ask for, and no scale-in while one of them or a threshold holds it."""
     floor_replicas, why = order, ""
     for trigger in case.snapshot.policy.spec.triggers:
         if trigger.then.at_least_replicas > floor_replicas and fired(trigger, case.snapshot):
             floor_replicas, why = trigger.then.at_least_replicas, f"trigger {trigger.name} fired"
     if case.hold_scale_in_until is not None and floor_replicas < case.current:
         floor_replicas = case.current
-        why = f"a trigger holds scale-in until {case.hold_scale_in_until:%H:%M:%S} UTC"
+        why = f"a trigger or threshold holds scale-in until {case.hold_scale_in_until:%H:%M:%S} UTC"
     return verdict("triggers", order, floor_replicas, Reason.TRIGGER, why)
 
 

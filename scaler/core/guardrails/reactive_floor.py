@@ -1,5 +1,6 @@
 """What is happening now: thresholds and panic. They only ever raise the order."""
 
+from datetime import datetime
 from math import ceil
 
 import numpy as np
@@ -19,6 +20,17 @@ def thresholds(case: Case, order: int) -> GuardrailVerdict:
             value = case.snapshot.reactive[threshold.signal]
             floor_replicas, why = needed, f"{threshold.signal} {value:.3g} per replica is above {threshold.above:g}"
     return verdict("thresholds", order, floor_replicas, Reason.REACTIVE_FLOOR, why)
+
+
+def threshold_hold(case: Case) -> datetime | None:
+    """Until when a signal above its threshold holds scale-in: one start-up time, so that a replica that was ordered for
+    it is not let go again before it served. None: no signal is, or the policy names a scale-in window of its own.
+    """
+    spec = case.snapshot.policy.spec
+    if spec.behavior.scale_down.stabilization_window != "auto":
+        return None
+    above = any(_needed(case, threshold) > 0 for threshold in spec.reactive.thresholds)
+    return case.snapshot.now + case.snapshot.profile.startup.p50 if above else None
 
 
 def _needed(case: Case, threshold: Threshold) -> int:

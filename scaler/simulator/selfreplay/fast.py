@@ -30,6 +30,7 @@ def rules_of(policy: ScalingPolicy, profile: CapacityProfile, step: timedelta) -
         panic_factor=policy.spec.reactive.panic.factor,
         queue_above=_lowest_threshold(policy, QUEUE_DEPTH),
         busy_above=_busy_threshold(policy),
+        hold_steps=ceil(profile.startup.p50 / step) if behavior.scale_down.stabilization_window == "auto" else 0,
         is_rate=policy.spec.demand.unit.is_rate,
         zero_allowed=policy.spec.scale_to_zero.enabled,
         limits_up=_limits(behavior.scale_up, step),
