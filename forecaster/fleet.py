@@ -5,12 +5,15 @@
 """
 
 import base64
+import os
 import pickle
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
+from multiprocessing import parent_process
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -139,8 +142,8 @@ class Workers:
 
 
 def fit_many(jobs: Sequence[FitJob], workers: Workers, *, with_scores: bool = True) -> Iterator[FitResult]:
-    """Fit every job's endpoint, yielding results in the order of the jobs as they come: keep each, and a run that
-    breaks off has lost little. An endpoint that cannot be fitted is yielded with its reason."""
+    """Fit every job's endpoint, yielding results as they come, in any order: keep each, and a run that breaks off has
+    lost little. An endpoint that cannot be fitted is yielded with its reason."""
     batches = [_Batch(jobs=tuple(some), with_scores=with_scores) for some in _batches(jobs)]
     for results in _mapped(batches, workers):
         yield from results
@@ -175,7 +178,7 @@ def backtest_many(
         results.append(result)
         if progress is not None:
             progress(len(results), len(jobs))
-    return _joined(results)
+    return _joined(sorted(results, key=lambda result: panel.keys.index(result.keys[0])))
 
 
 def _joined(results: Sequence[BacktestResult]) -> BacktestResult:
@@ -249,15 +252,28 @@ def _run(job: _Job[T]) -> T:
 
 
 def _mapped(jobs: Sequence[_Job[T]], workers: Workers) -> Iterator[T]:
-    """What each job gives, in order, as they come."""
+    """What each job gives, as they come."""
     if workers.engine:
         for first in range(0, len(jobs), WAVE):
             yield from _on_engine(jobs[first : first + WAVE], workers.engine)
     elif workers.processes <= 1 or len(jobs) == 1:
         yield from map(_run, jobs)
     else:
-        with ProcessPoolExecutor(max_workers=min(workers.processes, len(jobs))) as pool:
-            yield from pool.map(_run, jobs)
+        with ProcessPoolExecutor(min(workers.processes, len(jobs)), initializer=_end_with_parent) as pool:
+            for future in as_completed([pool.submit(_run, job) for job in jobs]):
+                yield future.result()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed ends too: it would wait for work for ever."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _on_engine(jobs: Sequence[_Job[T]], engine: str) -> Iterator[T]:

@@ -15,7 +15,7 @@ from scaler.app.histories import History
 from scaler.errors import SettingsError
 
 PROCESSES = "processes"
-AT_ONCE = 256
+AT_ONCE = 128
 """Endpoints whose kept models are in memory together: those of `auto` are megabytes each."""
 
 
@@ -58,13 +58,14 @@ def fit_and_keep(
                 else:
                     cards.append(store.save(result.model, result.scores))
                 progress(len(cards) + len(problems), len(due))
+    cards.sort(key=lambda card: str(card["key"]))
     return FitReport(cards=tuple(cards), unchanged=len(histories) - len(due), problems=problems)
 
 
 def _job(key: str, history: History, method: str, prior: tuple[float, ...], store: ModelStore | None = None) -> FitJob:
-    """With a store the job carries on the kept model."""
+    """With a store the job carries on the kept model where its method gains by that."""
     forecaster = Forecaster(method=method, calendar=history.calendar, prior=prior)
-    previous = store.previous(key, forecaster) if store is not None else None
+    previous = store.previous(key, forecaster) if store is not None and method == "auto" else None
     return FitJob(key=key, series=history.series, forecaster=forecaster, previous=previous)
 
 

@@ -28,7 +28,9 @@ def day_of(model, series):
 
 
 def days_of(results, histories=HISTORIES):
-    return np.stack([day_of(result.model, histories[result.key]) for result in results])
+    """By key: results come in any order."""
+    ordered = sorted(results, key=lambda result: (result.model.method, result.key))
+    return np.stack([day_of(result.model, histories[result.key]) for result in ordered])
 
 
 def test_endpoints_fitted_together_have_the_path_that_each_has_alone():
