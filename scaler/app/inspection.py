@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from forecaster.arrivals import elapsed_at, new_law, observe_steps, survival
 from forecaster.backtest import BacktestResult, backtest
 from forecaster.calendar import DAY_SECONDS, DemandCalendar
 from forecaster.forecast import DEFAULT_LEVELS, DemandForecast
@@ -16,12 +17,14 @@ from forecaster.repair import repaired
 from forecaster.scoring import coverage, pit
 from forecaster.series import DemandSeries, DemandUnit, FloatArray
 from scaler.app.histories import History, read_histories, stored_histories
+from scaler.core.idle import requests_per_step
 
 SAMPLE_START = datetime(2026, 3, 2, tzinfo=UTC)
 SAMPLE_STEP = timedelta(minutes=10)
 BANDS = ((0.1, 0.99), (0.1, 0.95), (0.1, 0.9))
 INK, BLUE, BAND = "#444", "#1f77b4", "rgba(0,0,0,0.08)"
 N_PIT_BINS = 10
+STARTUP_SHOWN = timedelta(seconds=150)
 
 
 def histories_to_inspect(environment: Mapping[str, str] | None = None) -> Mapping[str, History]:
@@ -186,6 +189,31 @@ def forecast_figure(series: DemandSeries, forecast: DemandForecast, days_shown: 
     figure.add_vline(x=forecast.issued_at, line_dash="dot", line_color=INK)
     figure.update_yaxes(title=unit_name(series), rangemode="tozero")
     return _laid_out(figure, f"Forecast by {forecast.method}, issued {forecast.issued_at:%a %d %b %H:%M} UTC")
+
+
+def next_request_figure(history: History) -> Any:
+    """For an endpoint that is idle most of the time: the chance that nothing comes within a span from now on, and how
+    much likelier a session begins by half hour of the local day."""
+    from plotly.subplots import make_subplots
+
+    series, timezone = history.series, history.calendar.timezone
+    law = new_law(STARTUP_SHOWN.total_seconds(), timezone=timezone)
+    observe_steps(law, series.start.timestamp(), series.step_seconds, requests_per_step(series))
+    elapsed = elapsed_at(law, series.end.timestamp())
+    minutes = np.concatenate([[0.0], np.geomspace(1.0, 1440.0, 60)])
+    figure = make_subplots(cols=2, subplot_titles=["No request within ...", f"Season ({timezone})"])
+    figure.add_scatter(x=minutes, y=survival(law, elapsed, minutes * 60.0), line_color=BLUE, col=1, row=1)
+    figure.add_bar(x=np.arange(len(law.season_factor)) / 2, y=law.season_factor, marker_color=BLUE, col=2, row=1)
+    figure.update_xaxes(title="minutes from now", type="log", col=1).update_yaxes(title="chance", range=[0, 1], col=1)
+    figure.update_xaxes(title="hour of the day", tickvals=list(range(0, 25, 3)), col=2)
+    figure.update_yaxes(title="sessions, 1 is usual", col=2).update_layout(showlegend=False)
+    return _laid_out(figure, f"The next request: idle for {elapsed / 60:.0f} min")
+
+
+def is_mostly_idle(series: DemandSeries) -> bool:
+    """Whether more than half of the bins that were seen had no demand."""
+    seen = series.values[np.isfinite(series.values)]
+    return bool(len(seen)) and float(np.mean(seen == 0)) > 0.5
 
 
 def weight_figure(table: pd.DataFrame) -> Any:

@@ -8,10 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from forecaster.calendar import DemandCalendar
+from forecaster.series import DemandSeries, DemandUnit
 from scaler.adapters.store.store import SqlStore
 from scaler.adapters.traces import write_trace
 from scaler.app.demo.traffic import generate
-from scaler.app.inspection import demand_figure, histories_to_inspect, overview
+from scaler.app.histories import History
+from scaler.app.inspection import (
+    demand_figure,
+    histories_to_inspect,
+    is_mostly_idle,
+    next_request_figure,
+    overview,
+)
 from scaler.cycle import Cycle
 from scaler.errors import SettingsError
 from tests.app.fakes import MORNING, FakeClock, FakePolicies, FakeSource, FakeTarget, PlainAdvisor, a_policy
@@ -83,6 +92,20 @@ def test_a_day_of_summer_time_has_its_place_in_the_figure() -> None:
     grid = demand_figure(replace(history, series=moved, calendar=berlin)).data[0].z
     assert np.isnan(grid[0, 12:18]).all()
     assert np.isfinite(grid[0, :12]).all()
+
+
+def test_the_next_request_of_a_rare_endpoint_is_shown_in_its_local_day() -> None:
+    """One request a day at noon in Tokyo."""
+    step = timedelta(minutes=5)
+    counts = np.zeros(20 * 288)
+    counts[3 * 12 :: 288] = 1.0
+    start = datetime(2026, 3, 2, tzinfo=UTC)
+    series = DemandSeries(unit=DemandUnit.REQUESTS, start=start, step=step, values=counts / 300.0)
+    assert is_mostly_idle(series)
+    figure = next_request_figure(History(series=series, calendar=DemandCalendar(timezone="Asia/Tokyo")))
+    chances, season = figure.data
+    assert np.all(np.diff(chances.y) <= 0)
+    assert season.x[int(np.argmax(season.y))] == 12.0
 
 
 def test_the_overview_says_what_was_seen() -> None:
