@@ -86,15 +86,18 @@ class DemandSeries:
         )
 
     def resampled(self, step: timedelta) -> Self:
-        """The same demand on a coarser grid aligned to multiples of `step` since the epoch: means over whole bins.
+        """The same demand on another grid. A coarser one, aligned to multiples of `step` since the epoch, has means
+        over whole bins; a finer one repeats each bin.
 
         A coarse bin of which less than half was seen is NaN; incomplete bins at both ends are left out.
         """
+        if step == self.step:
+            return self
+        if step < self.step and not self.step % step:
+            return type(self)(unit=self.unit, start=self.start, step=step, values=self.values.repeat(self.step // step))
         factor, rest = divmod(step, self.step)
         if rest or factor < 1:
-            raise BadSeries(f"resample: need a multiple of {self.step}, have {step}")
-        if factor == 1:
-            return self
+            raise BadSeries(f"resample: need a multiple or an even part of {self.step}, have {step}")
         epoch_steps = round(self.start.timestamp() / self.step_seconds)
         skip = (-epoch_steps) % factor
         n_coarse = max((len(self.values) - skip) // factor, 0)

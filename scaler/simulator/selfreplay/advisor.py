@@ -49,7 +49,7 @@ class SelfReplayAdvisor:
 
     def refit(self, policy: ScalingPolicy, history: DemandSeries, profile: CapacityProfile, now: datetime) -> None:
         """Replay what happened since the last refit (the first time: all of history), fit and choose anew."""
-        series = on_grid(history.until(now), self._turn)
+        series = history.until(now).resampled(self._turn)
         replay = self._replay_of(policy, profile, series)
         replay.rows.append(series)
         replay.catch_up(len(replay.rows.tape), self._period(policy))
@@ -62,8 +62,8 @@ class SelfReplayAdvisor:
         """The playing setting's signals for this turn; `signals` None while demand of the last minute is not known."""
         replay = self._replays.get(policy.endpoint)
         if replay is None:
-            replay = self._replay_of(policy, prior_profile(policy), on_grid(reading.recent, self._turn))
-        replay.rows.append(on_grid(reading.recent, self._turn))
+            replay = self._replay_of(policy, prior_profile(policy), reading.recent.resampled(self._turn))
+        replay.rows.append(reading.recent.resampled(self._turn))
         at = len(replay.rows.tape)
         if at >= replay.rows.made:
             self._make_rows(replay, policy, at)
@@ -177,13 +177,3 @@ def _much_the_same(one: CapacityProfile, other: CapacityProfile) -> bool:
         (one.startup.p95 / TURN, other.startup.p95 / TURN),
     )
     return all(abs(a - b) <= SAME_PROFILE * max(a, b) for a, b in pairs)
-
-
-def on_grid(series: DemandSeries, step: timedelta) -> DemandSeries:
-    """The series on the control grid: coarser bins are spread evenly, finer ones are averaged."""
-    if series.step == step:
-        return series
-    if series.step < step:
-        return series.resampled(step)
-    factor = series.step // step
-    return DemandSeries(unit=series.unit, start=series.start, step=step, values=series.values.repeat(factor))
