@@ -17,8 +17,10 @@ from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import Metadata, ScalingPolicy
 from scaler.errors import PolicyError, SettingsError, TraceError
 from scaler.simulator.faults import Faults
+from scaler.simulator.own import Progress, own_advisor
 from scaler.simulator.policy_tests import PolicyTest, TestOutcome, run_policy_test
-from scaler.simulator.replay import Progress, ReplayRequest, ReplayResult, own_advisor, run_replay
+from scaler.simulator.replay import ReplayResult, run_replay
+from scaler.simulator.spans import ReplayRequest
 
 
 def read_request(

@@ -13,7 +13,9 @@ import optuna
 
 from scaler.domain.policy import ScalingPolicy, format_duration
 from scaler.errors import SettingsError
-from scaler.simulator.replay import OWN, ReplayRequest, own_advisor, run_replay
+from scaler.simulator.own import own_advisor
+from scaler.simulator.replay import OWN, run_replay
+from scaler.simulator.spans import ReplayRequest
 
 UTILIZATIONS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 WINDOWS = ("auto", "0s", "1m", "2m", "5m", "10m")

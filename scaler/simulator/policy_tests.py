@@ -17,9 +17,11 @@ from scaler.errors import PolicyError, TraceError
 from scaler.simulator.baselines.registry import BASELINES
 from scaler.simulator.faults import parse_faults
 from scaler.simulator.lane import Outcome
+from scaler.simulator.own import MakeAdvisor
 from scaler.simulator.patterns import PATTERNS, demand_of
-from scaler.simulator.replay import OWN, REACTIVE, EndpointResult, MakeAdvisor, ReplayRequest, run_replay
+from scaler.simulator.replay import OWN, EndpointResult, run_replay
 from scaler.simulator.results import figures
+from scaler.simulator.spans import REACTIVE, ReplayRequest
 from scaler.simulator.startups import StartupModel
 
 LoadPolicy = Callable[[str], ScalingPolicy]

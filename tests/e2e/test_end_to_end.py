@@ -12,8 +12,9 @@ import yaml
 
 from scaler.adapters.traces import read_single
 from scaler.domain.policy import ScalingPolicy
-from scaler.simulator.replay import ReplayRequest, run_replay
+from scaler.simulator.replay import run_replay
 from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor
+from scaler.simulator.spans import ReplayRequest
 from scaler.simulator.startups import StartupModel
 from tests.e2e.rehearsal import PER_REPLICA, Rehearsal
 from tests.e2e.traffic import IDLE, RAMP

@@ -9,9 +9,10 @@ import pytest
 from scaler.domain.endpoint import EndpointId
 from scaler.errors import SettingsError, TraceError
 from scaler.simulator.faults import parse_faults
-from scaler.simulator.replay import OWN, ReplayRequest, run_replay
+from scaler.simulator.replay import OWN, run_replay
 from scaler.simulator.report import report
 from scaler.simulator.results import TIMELINE, summary, write_replay
+from scaler.simulator.spans import ReplayRequest
 from tests.builders import a_policy
 from tests.simulator.makers import PresentAdvisor, a_series, present_advisor
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from scaler.domain.endpoint import EndpointId
-from scaler.simulator.replay import OWN, ReplayRequest, own_advisor, run_replay
+from scaler.simulator.own import own_advisor
+from scaler.simulator.replay import OWN, run_replay
+from scaler.simulator.spans import ReplayRequest
 from tests.builders import a_policy
 from tests.simulator.makers import a_series
 

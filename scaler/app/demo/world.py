@@ -14,7 +14,7 @@ from scaler.app.demo.traffic import generate
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
 from scaler.simulator.arrivals import StepDemand, StepGrid
-from scaler.simulator.baselines.base import Situation, Strategy, site_of
+from scaler.simulator.baselines.base import Situation, Strategy, before, one_step, site_of
 from scaler.simulator.baselines.registry import BASELINES
 from scaler.simulator.lane import Lane
 from scaler.simulator.startups import StartupModel
@@ -112,13 +112,7 @@ class _Rival:
     situation: Situation
 
     def step(self) -> None:
-        site, lane, now = self.situation.site, self.lane, self.situation
-        now.step, now.ready, now.starting, now.queue = lane.step, lane.ready, len(lane.starting), lane.queue
-        lane.order(min(max(self.strategy.desired(now), site.lowest), site.highest))
-        lane.advance()
-        slot = site.capacity_per_second * site.service_seconds
-        step = lane.step - 1
-        now.push(float(lane.work[step]), lane.served(step) / site.per_step + lane.queue / slot)
+        one_step(self.strategy, self.lane, self.situation)
 
 
 @dataclass(kw_only=True)
@@ -205,10 +199,7 @@ def _lane(policy: ScalingPolicy, work: FloatArray, first: int) -> Lane:
 
 def _rival(policy: ScalingPolicy, work: FloatArray, first: int, present: datetime) -> _Rival:
     site = site_of(policy, work[max(0, first - 240) : first], TURN.total_seconds(), present.timestamp())
-    situation = Situation(site=site)
-    for units in site.history.tolist():
-        situation.push(units, units / site.per_step)
-    return _Rival(lane=_lane(policy, work, first), strategy=BASELINES["hpa"].make(site, None), situation=situation)
+    return _Rival(lane=_lane(policy, work, first), strategy=BASELINES["hpa"].make(site, None), situation=before(site))
 
 
 def _share(score: Score) -> float:

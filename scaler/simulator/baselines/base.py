@@ -155,16 +155,28 @@ class Baseline:
 
 def play(strategy: Strategy, lane: Lane, site: Site, blind: Callable[[int], bool] = lambda step: False) -> None:
     """Let the strategy order at the start of every step until the lane's end. `blind(step)`: metrics are out."""
+    now = before(site)
+    for step in range(len(lane.work)):
+        now.blind = blind(step)
+        one_step(strategy, lane, now)
+
+
+def before(site: Site) -> Situation:
+    """The situation at the end of the site's history: all of it was in service."""
     now = Situation(site=site)
     for work in site.history.tolist():
         now.push(work, work / site.per_step)
+    return now
+
+
+def one_step(strategy: Strategy, lane: Lane, now: Situation) -> None:
+    """The strategy orders within the policy's bounds, and one step passes in its lane."""
+    site, step = now.site, lane.step
+    now.step, now.ready, now.starting, now.queue = step, lane.ready, len(lane.starting), lane.queue
+    lane.order(min(max(strategy.desired(now), site.lowest), site.highest))
+    lane.advance()
     slot = site.capacity_per_second * site.service_seconds
-    for step in range(len(lane.work)):
-        now.step, now.ready, now.starting, now.queue = step, lane.ready, len(lane.starting), lane.queue
-        now.blind = blind(step)
-        lane.order(min(max(strategy.desired(now), site.lowest), site.highest))
-        lane.advance()
-        now.push(float(lane.work[step]), lane.served(step) / site.per_step + lane.queue / slot)
+    now.push(float(lane.work[step]), lane.served(step) / site.per_step + lane.queue / slot)
 
 
 UTILIZATION_VALUES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.33, 0.25, 0.2)
