@@ -1,10 +1,13 @@
 """Which bounds hold now: the policy's own and those of the active overrides."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from cronsim import CronSim, CronSimError
+from numpy.typing import NDArray
 
 from scaler.domain.policy import Override, ScalingPolicy
 
@@ -55,3 +58,12 @@ def active_bounds(policy: ScalingPolicy, now: datetime) -> ActiveBounds:
         lowest = max(lowest, override.min if override.min is not None else lowest)
         highest = min(highest, override.max if override.max is not None else highest)
     return ActiveBounds(min=min(lowest, highest), max=highest, names=tuple(override.name for override in active))
+
+
+def bounds_of(policy: ScalingPolicy, times: Sequence[datetime]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The lowest and the highest count allowed at each of `times`, overrides included."""
+    if not policy.spec.overrides:
+        replicas = policy.spec.replicas
+        return np.full(len(times), replicas.min), np.full(len(times), replicas.max)
+    active = [active_bounds(policy, when) for when in times]
+    return np.array([bounds.min for bounds in active]), np.array([bounds.max for bounds in active])

@@ -162,7 +162,7 @@ def _endpoint(
 
 def _played(baseline: Baseline, knob: float | None, span: Span, site: Site, blind: Callable[[int], bool]) -> Outcome:
     lane = span.lane()
-    play(baseline.make(site, knob), lane, site, blind)
+    play(baseline.make(site, knob), lane, site, blind, span.bounds)
     return outcome_of(lane, is_rate=span.policy.spec.demand.unit.is_rate)
 
 

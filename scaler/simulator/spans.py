@@ -12,12 +12,13 @@ from functools import cached_property
 from math import ceil
 
 from forecaster.series import DemandSeries, FloatArray
+from scaler.core.bounds import bounds_of
 from scaler.cycle import TURN
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
 from scaler.errors import TraceError
 from scaler.simulator.arrivals import StepDemand, StepGrid, covering_grid, spread
-from scaler.simulator.baselines.base import Site, site_of
+from scaler.simulator.baselines.base import Bounds, Site, site_of
 from scaler.simulator.faults import Faults
 from scaler.simulator.lane import Lane
 from scaler.simulator.oracle import Task
@@ -71,6 +72,11 @@ class Span:
         work: FloatArray = self.demand.work[self.first : self.last].copy()
         work.setflags(write=False)
         return work
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """Of the policy at each step of the test, overrides included."""
+        return bounds_of(self.policy, [self.grid.time(k) for k in range(self.first, self.last)])
 
     @property
     def standing(self) -> int:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecaster.series import DemandSeries
+from scaler.core.bounds import bounds_of
 from scaler.cycle import Cycle, look_back, prior_profile
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import CapacityProfile, ReplicaState
@@ -19,7 +20,7 @@ from scaler.ports import Advice, Reading
 from scaler.simulator.arrivals import StepDemand, StepGrid
 from scaler.simulator.compiled import Columns, Signals, new_state, replay
 from scaler.simulator.lane import Lane, outcome_of
-from scaler.simulator.selfreplay.fast import bounds_of, panic_demand, rules_of, triggers_of
+from scaler.simulator.selfreplay.fast import panic_demand, rules_of, triggers_of
 from scaler.simulator.startups import StartupModel
 from scaler.simulator.world import FixedPolicies, MemoryLog, SimulatedClock, SimulatedSource, SimulatedTarget, World
 from tests.builders import a_policy

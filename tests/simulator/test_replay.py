@@ -103,6 +103,13 @@ def test_every_strategy_begins_with_what_the_last_minute_asks_for():
     assert result.outcomes["static"].ready[0] == 3
 
 
+def test_bounds_set_by_people_hold_for_every_strategy():
+    override = {"name": "by-hand", "start": "2026-03-02T03:00:00Z", "end": "2026-03-02T04:00:00Z", "min": 9}
+    request = a_request(spec={"overrides": [override]}, with_clairvoyant=False)
+    for outcome in run_replay(request, present_advisor).endpoints[CHAT].outcomes.values():
+        assert outcome.desired[240:480].min() >= 9
+
+
 def test_bound_and_path_bracket_every_strategy_that_keeps_the_promise():
     names = ("hpa", "keda", "knative", "static", "keepalive", "aws", "gcp", "ahpa")
     request = a_request(spec={"capacity": {"utilization": {"target": 0.7}}}, baselines=names)

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from math import nan
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from forecaster.series import DemandUnit, FloatArray
 from scaler.domain.policy import ScalingPolicy
 from scaler.simulator.lane import Lane
@@ -68,6 +71,7 @@ class Situation:
     step.
 
     Both lists begin with the history and end with the last finished step. `blind`: the metrics source answers nothing.
+    `lowest` and `highest` are the policy's bounds of the moment, overrides included.
     """
 
     site: Site
@@ -76,6 +80,8 @@ class Situation:
     queue: float = 0.0
     step: int = 0
     blind: bool = False
+    lowest: int = 0
+    highest: int = 0
     work: list[float] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
     _work_sums: list[float] = field(default_factory=lambda: [0.0])
@@ -153,17 +159,30 @@ class Baseline:
     knob_values: tuple[float, ...]
 
 
-def play(strategy: Strategy, lane: Lane, site: Site, blind: Callable[[int], bool] = lambda step: False) -> None:
-    """Let the strategy order at the start of every step until the lane's end. `blind(step)`: metrics are out."""
+Bounds = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""The lowest and the highest count that is allowed at each step."""
+
+
+def play(
+    strategy: Strategy,
+    lane: Lane,
+    site: Site,
+    blind: Callable[[int], bool] = lambda step: False,
+    bounds: Bounds | None = None,
+) -> None:
+    """Let the strategy order at the start of every step until the lane's end. `blind(step)`: metrics are out. `bounds`
+    None: those of the site, at every step."""
     now = before(site)
     for step in range(len(lane.work)):
         now.blind = blind(step)
+        if bounds is not None:
+            now.lowest, now.highest = int(bounds[0][step]), int(bounds[1][step])
         one_step(strategy, lane, now)
 
 
 def before(site: Site) -> Situation:
     """The situation at the end of the site's history: all of it was in service."""
-    now = Situation(site=site)
+    now = Situation(site=site, lowest=site.lowest, highest=site.highest)
     for work in site.history.tolist():
         now.push(work, work / site.per_step)
     return now
@@ -173,7 +192,7 @@ def one_step(strategy: Strategy, lane: Lane, now: Situation) -> None:
     """The strategy orders within the policy's bounds, and one step passes in its lane."""
     site, step = now.site, lane.step
     now.step, now.ready, now.starting, now.queue = step, lane.ready, len(lane.starting), lane.queue
-    lane.order(min(max(strategy.desired(now), site.lowest), site.highest))
+    lane.order(min(max(strategy.desired(now), now.lowest), now.highest))
     lane.advance()
     slot = site.capacity_per_second * site.service_seconds
     now.push(float(lane.work[step]), lane.served(step) / site.per_step + lane.queue / slot)

@@ -1,14 +1,12 @@
 """From policies and base rows to the compiled replay."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from math import ceil, inf
 
 import numpy as np
 
 from forecaster.leadfeatures import trailing_max
 from forecaster.series import FloatArray
-from scaler.core.bounds import active_bounds
 from scaler.core.guardrails import hold, reactive_floor
 from scaler.domain.policy import ScalingPolicy, ScalingRules
 from scaler.domain.replicas import CapacityProfile
@@ -92,12 +90,3 @@ def panic_demand(
 
 def bins_per_minute(step: timedelta) -> int:
     return max(1, round(timedelta(minutes=1) / step))
-
-
-def bounds_of(policy: ScalingPolicy, times: Sequence[datetime]) -> tuple[IntArray, IntArray]:
-    """The lowest and the highest count allowed at each of `times`, overrides included."""
-    if not policy.spec.overrides:
-        replicas = policy.spec.replicas
-        return np.full(len(times), replicas.min), np.full(len(times), replicas.max)
-    active = [active_bounds(policy, when) for when in times]
-    return np.array([bounds.min for bounds in active]), np.array([bounds.max for bounds in active])

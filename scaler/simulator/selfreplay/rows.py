@@ -7,11 +7,12 @@ import numpy as np
 from forecaster.lead import LEVELS, LeadModel, fit_lead_model
 from forecaster.leadfeatures import DAY_SECONDS, HISTORY_DAYS, MINUTE_SECONDS, DemandTape, typical_demand
 from forecaster.series import DemandSeries, FloatArray
+from scaler.core.bounds import bounds_of
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.setting import Source
 from scaler.simulator.compiled import IntArray, Rules, Signals
 from scaler.simulator.selfreplay.family import COLUMN_LEVELS, Family
-from scaler.simulator.selfreplay.fast import bounds_of, panic_demand, triggers_of
+from scaler.simulator.selfreplay.fast import panic_demand, triggers_of
 from scaler.simulator.selfreplay.signals import PEAK_SECONDS, BaseRows, Residuals, base_rows, fit_residuals, held
 from scaler.simulator.selfreplay.spoil import Spoil
 
