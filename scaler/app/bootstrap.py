@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 from forecaster.catalogue import ALL_METHODS
 from scaler.adapters.clock import ScaledClock, SystemClock
@@ -22,6 +24,9 @@ from scaler.app.settings import Settings
 from scaler.cycle import Cycle
 from scaler.errors import StoreUnavailable
 from scaler.ports import Advisor, Clock, DemandSource, PolicySource, ScaleTarget
+
+if TYPE_CHECKING:
+    from scaler.simulator.selfreplay.experience import FleetExperience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +87,18 @@ def build_source(settings: Settings, clock: SystemClock | ScaledClock) -> Promet
 
 
 def self_replay(settings: Settings) -> Callable[[], Advisor]:
-    """Makes the advisor of one endpoint."""
+    """Makes the advisor of one endpoint; what it learns teaches the new ones of the same fleet."""
+
+    @cache
+    def fleet() -> "FleetExperience":
+        from scaler.simulator.selfreplay.experience import FleetExperience
+
+        return FleetExperience()
 
     def make() -> Advisor:
         from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor  # compiles when it is first used
 
-        return SelfReplayAdvisor(turn=settings.turn)
+        return SelfReplayAdvisor(turn=settings.turn, fleet=fleet())
 
     return make
 

@@ -14,7 +14,7 @@ from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw
 from scaler.domain.snapshot import ControlSignals, IdleAdvice
 from scaler.ports import Advice, Reading
-from scaler.simulator.selfreplay.choice import pooled
+from scaler.simulator.selfreplay.experience import FleetExperience
 from scaler.simulator.selfreplay.replayer import EndpointReplay
 from scaler.simulator.selfreplay.spoil import Spoil
 from scaler.simulator.sparse import IdleReplay
@@ -31,6 +31,7 @@ class SelfReplayAdvisor:
     `foreseen` (replay only) is demand beyond the present, on the control grid: with it the rows of a whole refit period
     are made at once. Row t reads bins before t only, so the numbers equal those made turn by turn (held by a test).
     `spoil` replaces all forecasts from the first refit on; `reactive_only` is the shadow policy: no forecast at all.
+    `fleet` is shared by the advisors of a fleet.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class SelfReplayAdvisor:
         foreseen: Mapping[EndpointId, DemandSeries] | None = None,
         spoil: Spoil | None = None,
         reactive_only: bool = False,
+        fleet: FleetExperience | None = None,
     ) -> None:
         self._turn = turn
+        self._fleet = fleet or FleetExperience()
         self._foreseen = foreseen or {}
         self._spoil = spoil
         self._reactive_only = reactive_only
@@ -57,6 +60,7 @@ class SelfReplayAdvisor:
             replay.rows.spoil, replay.rows.spoil_from = self._spoil, replay.rows.made
         if replay.is_sparse:
             self._learn_arrivals(policy, series, profile.startup)
+        self._tell_fleet(replay)
 
     def advise(self, policy: ScalingPolicy, reading: Reading, replicas: ReplicaState | None, now: datetime) -> Advice:
         """The playing setting's signals for this turn; `signals` None while demand of the last minute is not known."""
@@ -103,8 +107,7 @@ class SelfReplayAdvisor:
             return None
         if replay.is_sparse:
             startup = replay.profile.startup.mean
-            timezone = policy.spec.forecast.calendar.timezone
-            state = self._idle.get(policy.endpoint) or idle.new_state(startup, timezone=timezone)
+            state = self._idle.get(policy.endpoint) or self._new_idle(policy, startup)
             terms = idle.terms_of(policy, startup, self._turn)
             self._idle[policy.endpoint], advice = idle.advance(state, reading.recent, terms, replicas, now)
             return advice
@@ -114,15 +117,20 @@ class SelfReplayAdvisor:
             last_arrival=last, keep=False, pre_warm=False, reason="the replayed setting expects no need for a replica"
         )
 
+    def _new_idle(self, policy: ScalingPolicy, startup: timedelta) -> idle.IdleState:
+        prior = self._fleet.arrival_prior_for(policy.endpoint)
+        return idle.new_state(startup, prior, policy.spec.forecast.calendar.timezone)
+
     def _learn_arrivals(self, policy: ScalingPolicy, series: DemandSeries, startup: StartupLaw) -> None:
         """Read history into the arrival law once, and anew if the policy's time zone changed; turns read on from
         there."""
         known, timezone = self._idle.get(policy.endpoint), policy.spec.forecast.calendar.timezone
         if known is not None and known.timezone == timezone:
             return
-        learned = IdleReplay(idle.terms_of(policy, startup.mean, self._turn), timezone=timezone)
+        prior = self._fleet.arrival_prior_for(policy.endpoint)
+        learned = IdleReplay(idle.terms_of(policy, startup.mean, self._turn), prior, timezone)
         learned.learn(series.start.timestamp(), idle.requests_per_step(series))
-        state = known or idle.new_state(startup.mean)
+        state = known or self._new_idle(policy, startup.mean)
         self._idle[policy.endpoint] = replace(state, law=learned.law, read_until=series.end, timezone=timezone)
 
     def _replay_of(self, policy: ScalingPolicy, profile: CapacityProfile, series: DemandSeries) -> EndpointReplay:
@@ -143,14 +151,16 @@ class SelfReplayAdvisor:
 
     def _let_begin(self, replay: EndpointReplay) -> None:
         """Give a new replay what the fleet's others have shown, if there are any of its kind."""
-        kin = [
-            (other.paths.sums, other.paths.unit_work)
-            for endpoint, other in self._replays.items()
-            if endpoint != replay.policy.endpoint and other.has_experience and other.is_kin_of(replay)
-        ]
-        prior = pooled(kin)
+        prior = self._fleet.prior_for(replay.policy.endpoint, replay.kin)
         if prior is not None:
             replay.paths.start_from(prior)
+
+    def _tell_fleet(self, replay: EndpointReplay) -> None:
+        endpoint = replay.policy.endpoint
+        if replay.has_experience:
+            self._fleet.tell(endpoint, replay.kin, replay.paths.sums, replay.paths.unit_work)
+        if replay.is_sparse:
+            self._fleet.tell_arrivals(endpoint, self._idle[endpoint].law)
 
     def _period(self, policy: ScalingPolicy) -> int:
         return max(1, round(policy.spec.forecast.refit / self._turn))

@@ -14,6 +14,7 @@ from scaler.domain.setting import Choice, ReplayedCost, Setting, Source
 from scaler.simulator.compiled import IntArray, Signals, new_state
 from scaler.simulator.compiled import replay as replay_settings
 from scaler.simulator.selfreplay.choice import FORGET_HOURS
+from scaler.simulator.selfreplay.experience import Kin
 from scaler.simulator.selfreplay.family import COLUMN_LEVELS, settings_family
 from scaler.simulator.selfreplay.fast import rules_of
 from scaler.simulator.selfreplay.played import ENOUGH_HOURS, PlayedPaths
@@ -21,8 +22,6 @@ from scaler.simulator.selfreplay.rows import RowMaker
 
 SURPRISED_FOR = timedelta(minutes=15)
 """How long scale-in waits after an alarm: until the reactive setting has taken over."""
-KIN_STARTUPS = 2.0
-"""Up to this ratio of start-up times, what was learned for the one is a start for the other."""
 SPARSE_IDLE_FRACTION, SPARSE_LEVEL = 0.5, 0.995
 OnBlock = Callable[[int, int, Signals, FloatArray, FloatArray], None]
 """Called with (first row, last row, signals, cost, bad of every setting) of each replayed block."""
@@ -64,14 +63,13 @@ class EndpointReplay:
         """Whether enough was replayed to say which settings are good, and they are what plays."""
         return self.paths.sums.hours >= ENOUGH_HOURS and not self.is_sparse
 
-    def is_kin_of(self, other: "EndpointReplay") -> bool:
-        """Whether the settings of the two mean much the same: one may begin with what the other has shown."""
-        own, their = self.basis.startup.p50, other.basis.startup.p50
-        return (
-            self.policy.spec.slo.objective == other.policy.spec.slo.objective
-            and np.array_equal(self.family.utilizations, other.family.utilizations)
-            and self.rules.is_rate == other.rules.is_rate
-            and max(own, their) <= KIN_STARTUPS * min(own, their)
+    @property
+    def kin(self) -> Kin:
+        return Kin(
+            objective=self.policy.spec.slo.objective,
+            utilizations=tuple(self.family.utilizations),
+            is_rate=self.rules.is_rate,
+            startup=self.basis.startup.p50,
         )
 
     def _setting(self, source: Source, level: float, startups: float, guard_hours: float) -> int:
