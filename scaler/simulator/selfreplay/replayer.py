@@ -157,11 +157,13 @@ class EndpointReplay:
 
     def choice(self, at: int, now: datetime) -> Choice:
         """The setting that plays at row `at`, with what its replay showed."""
-        own, other = self.playing(at), self.paths.runner_up
-        beside = self.beside(at)
+        own, other, beside = self.playing(at), self.paths.runner_up, self.beside(at)
+        setting = self.family.settings[own]
+        if beside is not None:
+            setting = replace(setting, utilization_fraction=self.utilization(at))
         enough = self.paths.sums.hours >= ENOUGH_HOURS
         return Choice(
-            setting=replace(self.family.settings[own], utilization_fraction=self.utilization(at)),
+            setting=setting,
             chosen_at=now,
             replayed=self._replayed_cost(own) if enough else None,
             runner_up=self._replayed_cost(other) if enough and other != own else None,
