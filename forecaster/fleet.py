@@ -214,7 +214,7 @@ class _Batch:
             if len(self.jobs) == 1:
                 models = [first.forecaster.fit(first.key, first.series, first.previous)]
             else:
-                models = first.forecaster.fit_together(series)
+                models = first.forecaster.fit_together(series, first.previous)
         except ForecasterError as error:
             if len(self.jobs) == 1:
                 return [FitResult(key=first.key, model=None, scores={}, problem=str(error))]

@@ -76,29 +76,31 @@ class Forecaster:
     def fit(self, endpoint_key: str, series: DemandSeries, previous: FittedModel | None = None) -> FittedModel:
         """Learn from the whole series, but for what looks like an outage or a broken signal (forecaster.repair). With
         less than SHORTEST_HISTORY seen, or too little for the method, the model is that of persistence and says so.
-        `previous`, the last model of this endpoint, saves work: `auto` then only carries its ledger on, and fits its
-        members anew once a day. Raises ShortHistory if not a single bin was seen."""
+        `previous`, the last model of this endpoint, is what `auto` carries on (it fits its members anew once a day) and
+        what a model across endpoints must be beaten by. Raises ShortHistory if not a single bin was seen."""
         if not np.any(np.isfinite(series.values)):
             raise ShortHistory(f"fit {endpoint_key}: have 0 seen of {len(series)} steps, need at least 1")
         panel = panel_of({endpoint_key: repaired(series).series}, self.calendar)
-        before = previous.learnt if previous is not None and previous.method == self.method else None
         if self.method == FALLBACK or _seen(series) < SHORTEST_HISTORY:
             return self._fallen_back(endpoint_key, series, panel)
         try:
-            learnt = self._method_for(series).fit(panel, steps_learnt(panel), before)
+            learnt = self._method_for(series).fit(panel, steps_learnt(panel), self._carried_on(previous))
         except ShortHistory:
             return self._fallen_back(endpoint_key, series, panel)
         return self._model(endpoint_key, series, self.method, learnt)
 
-    def fit_together(self, series_by_key: Mapping[str, DemandSeries]) -> list[FittedModel]:
+    def fit_together(
+        self, series_by_key: Mapping[str, DemandSeries], previous: FittedModel | None = None
+    ) -> list[FittedModel]:
         """The models of endpoints that are seen over the same span, fitted in one pass where the method can, else one
-        after another; in the order of the mapping. Raises as `fit` does."""
+        after another; in the order of the mapping. `previous` is the last model across endpoints. Raises as `fit`
+        does."""
         first = next(iter(series_by_key.values()))
         one_grid = all(on_same_grid(series, first) for series in series_by_key.values())
         enough = all(_seen(series) >= SHORTEST_HISTORY for series in series_by_key.values())
         learnt = None
         if self.at_once > 1 and one_grid and enough:
-            learnt = self._learnt_together(series_by_key)
+            learnt = self._learnt_together(series_by_key, previous)
         if learnt is None:
             return [self.fit(key, series) for key, series in series_by_key.items()]
         return [
@@ -117,12 +119,17 @@ class Forecaster:
             return sys.maxsize
         return STATISTICAL_AT_ONCE if isinstance(method, Statistical) else 1
 
-    def _learnt_together(self, series_by_key: Mapping[str, DemandSeries]) -> FittedMethod | None:
+    def _learnt_together(
+        self, series_by_key: Mapping[str, DemandSeries], previous: FittedModel | None
+    ) -> FittedMethod | None:
         panel = panel_of({key: repaired(series).series for key, series in series_by_key.items()}, self.calendar)
         try:
-            return method_named(self.method).fit(panel, steps_learnt(panel))
+            return method_named(self.method).fit(panel, steps_learnt(panel), self._carried_on(previous))
         except ShortHistory:
             return None
+
+    def _carried_on(self, previous: FittedModel | None) -> FittedMethod | None:
+        return previous.learnt if previous is not None and previous.method == self.method else None
 
     def _method_for(self, series: DemandSeries) -> Method:
         method = method_named(self.method)

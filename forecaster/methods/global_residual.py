@@ -6,6 +6,7 @@ leads.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from forecaster.series import FloatArray
 LEVELS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.99)
 MAX_ROWS = 30_000
 MIN_ROWS = 200
+SHADOW_SPAN = timedelta(days=1)
+SHADOW_EVERY = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,19 @@ class GlobalResidual:
     name: str = "global_residual"
 
     def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> "FittedGlobalResidual":
-        """Learn from all series together. Raises ShortHistory with fewer than MIN_ROWS rows."""
+        """Learn from all series together. Raises ShortHistory with fewer than MIN_ROWS rows.
+
+        `previous` stays unless it is beaten on the last day, which neither it nor a challenger fitted before has seen.
+        """
+        if isinstance(previous, FittedGlobalResidual):
+            first = panel.n_steps - panel.steps(SHADOW_SPAN)
+            origins = np.arange(max(first, 1), panel.n_steps, panel.steps(SHADOW_EVERY), dtype=np.int64)
+            challenger = self._fit(panel.until(int(origins[0])), steps_ahead)
+            if not wins_shadow_test(challenger, previous, panel, origins, steps_ahead):
+                return previous
+        return self._fit(panel, steps_ahead)
+
+    def _fit(self, panel: Panel, steps_ahead: IntArray) -> "FittedGlobalResidual":
         features, target = training_rows(panel, steps_ahead, base=Base.LAST, max_rows=MAX_ROWS)
         if len(target) < MIN_ROWS:
             raise ShortHistory(f"{self.name}: have {len(target)} situations with their outcome, need {MIN_ROWS}")

@@ -15,6 +15,7 @@ from scaler.app.histories import History
 from scaler.errors import SettingsError
 
 PROCESSES = "processes"
+CARRIED_ON = ("auto", "global_residual")
 AT_ONCE = 128
 """Endpoints whose kept models are in memory together: those of `auto` are megabytes each."""
 
@@ -65,7 +66,7 @@ def fit_and_keep(
 def _job(key: str, history: History, method: str, prior: tuple[float, ...], store: ModelStore | None = None) -> FitJob:
     """With a store the job carries on the kept model where its method gains by that."""
     forecaster = Forecaster(method=method, calendar=history.calendar, prior=prior)
-    previous = store.previous(key, forecaster) if store is not None and method == "auto" else None
+    previous = store.previous(key, forecaster) if store is not None and method in CARRIED_ON else None
     return FitJob(key=key, series=history.series, forecaster=forecaster, previous=previous)
 
 
