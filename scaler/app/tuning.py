@@ -1,25 +1,67 @@
 """Search a policy's own choices on recorded demand: `headstart tune`.
 
 Only choices that a person made and that replay does not make by itself: the utilisation that is planned for, the
-scale-in window, and the risk. A trial that misses the objective is charged for it, the more the
-further it misses; among those that keep it the cheaper one wins.
+scale-in window, and the risk; where the last replica may go, how long it stays at least and how far the law of the next
+arrival is trusted. A trial that misses the objective is charged for it, the more the further it misses; among those
+that keep it the cheaper one wins.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import optuna
 
-from scaler.domain.policy import ScalingPolicy, format_duration
+from scaler.domain.policy import ScalingPolicy
 from scaler.errors import SettingsError
 from scaler.simulator.own import own_advisor
 from scaler.simulator.replay import OWN, run_replay
 from scaler.simulator.spans import ReplayRequest
 
-UTILIZATIONS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
-WINDOWS = ("auto", "0s", "1m", "2m", "5m", "10m")
-RISKS = ("auto", "0.8", "0.9", "0.95", "0.98", "0.99")
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One field of a policy's document, and what is tried in it (beside what it holds)."""
+
+    name: str
+    path: tuple[str, ...]
+    values: tuple[str, ...]
+    only_to_zero: bool = False
+
+    def of(self, document: Mapping[str, Any]) -> str:
+        found: Any = document
+        for key in self.path:
+            found = found[key]
+        return found if isinstance(found, str) else f"{found:g}"
+
+    def put(self, document: dict[str, Any], value: str) -> None:
+        place = document
+        for key in self.path[:-1]:
+            place = place[key]
+        place[self.path[-1]] = float(value) if value.replace(".", "").isdigit() else value
+
+
+CHOICES = (
+    Choice(
+        name="utilization",
+        path=("spec", "capacity", "utilization", "target"),
+        values=("0.6", "0.7", "0.8", "0.85", "0.9", "0.95", "1"),
+    ),
+    Choice(
+        name="window",
+        path=("spec", "behavior", "scaleDown", "stabilizationWindow"),
+        values=("auto", "0s", "1m", "2m", "5m", "10m"),
+    ),
+    Choice(name="risk", path=("spec", "forecast", "risk"), values=("auto", "0.8", "0.9", "0.95", "0.98", "0.99")),
+    Choice(
+        name="minIdle",
+        path=("spec", "scaleToZero", "minIdle"),
+        values=("0s", "1m", "5m", "10m", "30m"),
+        only_to_zero=True,
+    ),
+    Choice(name="trust", path=("spec", "scaleToZero", "trust"), values=("0.2", "0.3", "0.5", "1"), only_to_zero=True),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +82,15 @@ class Found:
     def sentence(self) -> str:
         """What would have changed, in one sentence."""
         before, after = self.present, self.best
+        missed = "" if after.slo_attainment >= self.objective else " Nothing that was tried keeps the objective."
         if dict(before.choices) == dict(after.choices):
-            return "Nothing that was tried would have been better than the policy as it is."
+            return f"Nothing that was tried would have been better than the policy as it is.{missed}"
         hours = after.replica_hours / before.replica_hours - 1.0 if before.replica_hours else 0.0
         changed = [f"{name} = {value}" for name, value in after.choices.items() if before.choices[name] != value]
         return (
             f"With {', '.join(changed)} it would have cost {hours:+.1%} replica-hours and served "
             f"{after.slo_attainment:.3%} in time instead of {before.slo_attainment:.3%} "
-            f"(objective {self.objective:.1%})."
+            f"(objective {self.objective:.1%}).{missed}"
         )
 
 
@@ -58,16 +101,16 @@ def search(request: ReplayRequest, *, trials: int, seed: int, progress: Callable
     policy = next(iter(request.policies.values()))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
-    study.enqueue_trial(_choices_of(policy), skip_if_exists=True)
+    document = policy.document()
+    searched = [choice for choice in CHOICES if policy.spec.scale_to_zero.enabled or not choice.only_to_zero]
+    study.enqueue_trial({choice.name: choice.of(document) for choice in searched}, skip_if_exists=True)
     seen: list[Trial] = []
 
     def loss(trial: optuna.Trial) -> float:
-        choices = {
-            "utilization": trial.suggest_categorical("utilization", _with(UTILIZATIONS, policy)),
-            "window": trial.suggest_categorical("window", _with_window(policy)),
-            "risk": trial.suggest_categorical("risk", _with_risk(policy)),
+        chosen = {
+            choice.name: trial.suggest_categorical(choice.name, _tried(choice, policy, document)) for choice in searched
         }
-        seen.append(_played(request, policy, choices))
+        seen.append(_played(request, policy, chosen))
         progress(len(seen), trials)
         return _loss(seen[-1], policy.spec.slo.objective)
 
@@ -81,35 +124,18 @@ def _loss(trial: Trial, objective: float) -> float:
     return trial.replica_hours * (1.0 + 100.0 * max(objective - trial.slo_attainment, 0.0) / (1.0 - objective))
 
 
-def _choices_of(policy: ScalingPolicy) -> dict[str, str]:
-    window = policy.spec.behavior.scale_down.stabilization_window
-    return {
-        "utilization": f"{policy.spec.capacity.utilization.target:g}",
-        "window": window if isinstance(window, str) else format_duration(window),
-        "risk": str(policy.spec.forecast.risk),
-    }
-
-
-def _with(values: tuple[float, ...], policy: ScalingPolicy) -> list[str]:
-    present = policy.spec.capacity.utilization.target
+def _tried(choice: Choice, policy: ScalingPolicy, document: Mapping[str, Any]) -> list[str]:
+    """What is tried of a choice, what the policy holds among it; utilisation stays above what counts as waste."""
+    values = list(dict.fromkeys([*choice.values, choice.of(document)]))
     low = policy.spec.capacity.utilization.low
-    return [f"{value:g}" for value in sorted({*values, present}) if value > low]
-
-
-def _with_window(policy: ScalingPolicy) -> list[str]:
-    return list(dict.fromkeys([*WINDOWS, _choices_of(policy)["window"]]))
-
-
-def _with_risk(policy: ScalingPolicy) -> list[str]:
-    return list(dict.fromkeys([*RISKS, _choices_of(policy)["risk"]]))
+    return [value for value in values if choice.name != "utilization" or float(value) > low]
 
 
 def _played(request: ReplayRequest, policy: ScalingPolicy, choices: Mapping[str, str]) -> Trial:
     document = policy.document()
-    spec = document["spec"]
-    spec["capacity"]["utilization"]["target"] = float(choices["utilization"])
-    spec["behavior"]["scaleDown"]["stabilizationWindow"] = choices["window"]
-    spec["forecast"]["risk"] = choices["risk"] if choices["risk"] == "auto" else float(choices["risk"])
+    for choice in CHOICES:
+        if choice.name in choices:
+            choice.put(document, choices[choice.name])
     changed = ScalingPolicy.model_validate(document)
     asked = replace(request, policies={policy.endpoint: changed}, baselines=(), with_clairvoyant=False, frontier=False)
     found = run_replay(asked, own_advisor).endpoints[policy.endpoint]
