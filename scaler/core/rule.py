@@ -6,7 +6,7 @@ keep to what a compiler for numerical Python understands: scalars, arrays, loops
 Source: the replay-chosen rule, measured on recorded busy endpoints (docs/decisions/0008-choose-by-replaying.md).
 """
 
-from math import ceil, floor, inf, nan
+from math import ceil, floor, inf, nan, sqrt
 
 import numpy as np
 
@@ -16,6 +16,8 @@ SLACK_REPLICAS = 0.3
 """A need of 4.3 replicas is served by 4: the queue wait that the SLO allows absorbs the rest."""
 FIRST_REPLICA_SLACK = 0.05
 """The first replica has no queue to lean on: nobody is served before it is ready."""
+CHANCE = 4.0
+"""Standard deviations that a Poisson count is looked at for growth: thousands of times a day, by many endpoints."""
 ROUNDING = 1e-6
 """A signal above its threshold by less is rounding of sums, not load."""
 PEAK_WINDOW_MINUTES = 4
@@ -174,10 +176,12 @@ def threshold_floor(value: float, above: float, ready: int, most: int) -> int:
     return max(1, ceil(min(ready * value / above, most) - ROUNDING))
 
 
-def grew(minutes: FloatArray, factor: float) -> bool:
+def grew(minutes: FloatArray, factor: float, requests_in_unit: float) -> bool:
     """True when the last of these minutes of demand is `factor` times the least before it; NaN (not seen) is left out.
 
-    Example: 10, NaN, 8, 24 grew threefold.
+    `requests_in_unit` is how many requests one unit of a minute's demand stands for (0: not known). Where it is known,
+    growth that counting noise explains is none: it must be CHANCE times the root of the last minute's requests.
+    Example: 10, NaN, 8, 24 grew threefold; 8 requests and then 24 may be chance, 80 and 240 are not.
     """
     least, last = inf, nan
     for value in minutes:
@@ -185,7 +189,9 @@ def grew(minutes: FloatArray, factor: float) -> bool:
             if not np.isnan(last):
                 least = min(least, last)
             last = value
-    return last > 0 and least < inf and last >= factor * least
+    if not (last > 0 and least < inf and last >= factor * least):
+        return False
+    return bool((last - least) * requests_in_unit >= CHANCE * sqrt(last * requests_in_unit))
 
 
 def highest_minute(minutes: FloatArray, demand_now: float) -> float:

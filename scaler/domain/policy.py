@@ -305,7 +305,9 @@ class TriggerAction(_Part):
 
 
 class Trigger(_Part):
-    """Demand that grew by the factor `growth` within a window holds scale-in and sets a floor."""
+    """Demand that grew by the factor `growth` within a window holds scale-in and sets a floor. Requests are counted:
+    growth that chance explains (8 in a minute, then 24) is none.
+    """
 
     name: Name
     when: Growth

@@ -390,7 +390,7 @@ def medians_of_minutes(minutes: FloatArray, first: int, last: int, stride: int, 
 
 @numba.njit(error_model="numpy")  # not cached: the cache would not see a change of the rule
 def rows_that_grew(
-    values: FloatArray, first: int, last: int, per_minute: int, minutes: int, factor: float
+    values: FloatArray, first: int, last: int, per_minute: int, minutes: int, factor: float, requests_in_unit: float
 ) -> BoolArray:
     """For each row first..last-1 whether demand grew by the factor within the full minutes before it: rule.grew.
 
@@ -400,7 +400,7 @@ def rows_that_grew(
     window = np.empty(minutes + 1)
     for row in range(first, last):
         _fill_minutes(window, values, row, per_minute)
-        out[row - first] = rule.grew(window, factor)
+        out[row - first] = rule.grew(window, factor, requests_in_unit)
     return out
 
 

@@ -181,6 +181,23 @@ def test_a_trigger_raises_the_order_and_holds_scale_in_for_its_time():
     assert over.final == 2
 
 
+@pytest.mark.parametrize(
+    ("minutes", "unit", "fires"),
+    [
+        ((1.0, 1.0, 3.0), "requests", True),
+        ((0.13, 0.13, 0.4), "requests", False),  # 8 requests, then 24
+        ((0.0, 0.0, 0.2), "requests", False),  # none, then 12
+        ((0.0, 0.0, 1.0), "requests", True),
+        ((0.13, 0.13, 0.4), "concurrency", True),  # a level counts no requests
+        ((1.0, nan, 2.9), "requests", False),
+    ],
+)
+def test_a_trigger_fires_on_growth_that_chance_does_not_explain(minutes, unit, fires):
+    trigger = {"name": "a", "when": {"growth": 3.0, "within": "2m"}, "then": {"atLeastReplicas": 6}}
+    policy = a_policy({"demand": {"unit": unit}, "triggers": [trigger]})
+    assert (decide(a_snapshot(policy, demand_lately=minutes)).final == 6) is fires
+
+
 def test_overrides_the_highest_min_and_the_lowest_max_hold():
     policy = a_policy(
         {

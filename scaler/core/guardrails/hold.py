@@ -5,6 +5,7 @@ from math import ceil
 
 import numpy as np
 
+from forecaster.series import DemandUnit
 from scaler.core import rule
 from scaler.core.guardrails.base import Case, verdict
 from scaler.domain.decision import GuardrailVerdict, Reason
@@ -13,9 +14,18 @@ from scaler.domain.snapshot import Snapshot
 
 
 def fired(trigger: Trigger, snapshot: Snapshot) -> bool:
-    """True when demand grew by the trigger's factor within its window. Minutes not seen (NaN) do not fire."""
+    """True when demand grew by the trigger's factor within its window, and by more than chance explains.
+
+    Minutes not seen (NaN) do not fire.
+    """
     window = snapshot.demand_lately[-(minutes_of(trigger) + 1) :]
-    return rule.grew(np.array(window, dtype=np.float64), trigger.when.growth)
+    requests = requests_in_unit(snapshot.policy.spec.demand.unit)
+    return rule.grew(np.array(window, dtype=np.float64), trigger.when.growth, requests)
+
+
+def requests_in_unit(unit: DemandUnit) -> float:
+    """Requests that a minute at demand 1 stands for; 0 where demand counts no requests."""
+    return 60.0 if unit is DemandUnit.REQUESTS else 0.0
 
 
 def minutes_of(trigger: Trigger) -> int:

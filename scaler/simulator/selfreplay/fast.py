@@ -68,10 +68,12 @@ def triggers_of(
     demand before each."""
     n, per_minute = last - first, bins_per_minute(step)
     least, held = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_)
+    requests = hold.requests_in_unit(policy.spec.demand.unit)
     for trigger in policy.spec.triggers:
         lasts = max(1, ceil(trigger.then.hold_scale_in_for / step))
         begin = max(0, first - lasts + 1)
-        fired = rows_that_grew(values, begin, last, per_minute, hold.minutes_of(trigger), trigger.when.growth)
+        minutes, growth = hold.minutes_of(trigger), trigger.when.growth
+        fired = rows_that_grew(values, begin, last, per_minute, minutes, growth, requests)
         least = np.maximum(least, fired[first - begin :] * trigger.then.at_least_replicas)
         if trigger.then.hold_scale_in_for:
             held |= trailing_max(fired.astype(np.float64), lasts)[first - begin :] > 0
