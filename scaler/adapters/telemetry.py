@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from math import nan
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -21,91 +22,62 @@ class Telemetry:
     """Counts and gauges of one service, in a registry of its own."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        self._decisions = Counter("headstart_decisions", "Decisions taken.", (*ENDPOINT, "mode"), registry=registry)
-        self._outcomes = Counter(
-            "headstart_actuations", "What came of the decisions.", (*ENDPOINT, "outcome"), registry=registry
+        self._registry = CollectorRegistry()
+        counter = partial(Counter, registry=self._registry)
+        gauge = partial(Gauge, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        self._decisions = counter("headstart_decisions", "Decisions taken.", (*ENDPOINT, "mode"))
+        self._outcomes = counter("headstart_actuations", "What came of the decisions.", (*ENDPOINT, "outcome"))
+        self._verdicts = counter(
+            "headstart_verdicts", "Guardrail verdicts that changed an order.", ("guardrail", "reason")
         )
-        self._verdicts = Counter(
-            "headstart_verdicts",
-            "Guardrail verdicts that changed an order.",
-            ("guardrail", "reason"),
-            registry=registry,
-        )
-        self._holds = Counter(
-            "headstart_holds", "Decisions that held for lack of knowledge.", (*ENDPOINT, "reason"), registry=registry
-        )
-        self._errors = Counter(
+        self._holds = counter("headstart_holds", "Decisions that held for lack of knowledge.", (*ENDPOINT, "reason"))
+        self._errors = counter(
             "headstart_errors",
             "What failed: metrics, cluster, policies, policy files, store, endpoint, refit, forecast, or a job.",
             ("stage",),
-            registry=registry,
         )
-        self._turn = Histogram(
-            "headstart_turn_duration_seconds",
-            "Wall time of one turn over all endpoints.",
-            buckets=TURN_BUCKETS,
-            registry=registry,
+        self._turn = histogram(
+            "headstart_turn_duration_seconds", "Wall time of one turn over all endpoints.", buckets=TURN_BUCKETS
         )
-        self._refit = Histogram(
+        self._refit = histogram(
             "headstart_refit_duration_seconds",
             "Wall time of one refit, history query included.",
             buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0),
-            registry=registry,
         )
-        self._last_turn = Gauge(
-            "headstart_last_turn_timestamp_seconds", "Service time of the last finished turn.", registry=registry
-        )
-        self._replicas = Gauge(
+        self._last_turn = gauge("headstart_last_turn_timestamp_seconds", "Service time of the last finished turn.")
+        self._replicas = gauge(
             "headstart_replicas",
             "Replicas that are ready, starting, desired by the target, and decided.",
             (*ENDPOINT, "state"),
-            registry=registry,
         )
-        self._demand = Gauge(
+        self._demand = gauge(
             "headstart_demand",
             "Demand of the last full minute, in units per second (concurrency: a level).",
             (*ENDPOINT, "unit"),
-            registry=registry,
         )
-        self._ahead = Gauge(
-            "headstart_demand_ahead",
-            "Demand one start-up time ahead that the order is made for.",
-            ENDPOINT,
-            registry=registry,
+        self._ahead = gauge(
+            "headstart_demand_ahead", "Demand one start-up time ahead that the order is made for.", ENDPOINT
         )
-        self._forecast = Gauge(
+        self._forecast = gauge(
             "headstart_forecast_demand",
             "Highest value within the next hour of each quantile of the day-ahead forecast.",
             (*ENDPOINT, "level"),
-            registry=registry,
         )
-        self._forecast_age = Gauge(
-            "headstart_forecast_age_seconds", "Age of the forecast that plays.", ENDPOINT, registry=registry
+        self._forecast_age = gauge("headstart_forecast_age_seconds", "Age of the forecast that plays.", ENDPOINT)
+        self._startup = gauge(
+            "headstart_startup_seconds", "Start-up time as learned: p50, p95, mean.", (*ENDPOINT, "statistic")
         )
-        self._startup = Gauge(
-            "headstart_startup_seconds",
-            "Start-up time as learned: p50, p95, mean.",
-            (*ENDPOINT, "statistic"),
-            registry=registry,
+        self._capacity = gauge(
+            "headstart_capacity_per_replica", "Demand that one ready replica carries at the SLO.", ENDPOINT
         )
-        self._capacity = Gauge(
-            "headstart_capacity_per_replica",
-            "Demand that one ready replica carries at the SLO.",
-            ENDPOINT,
-            registry=registry,
-        )
-        self._replayed_missed = Gauge(
+        self._replayed_missed = gauge(
             "headstart_replayed_missed_fraction",
             "Share of demand the playing setting would have missed lately.",
             ENDPOINT,
-            registry=registry,
         )
-        self._replayed_hours = Gauge(
-            "headstart_replayed_replica_hours",
-            "Replica-hours the playing setting would have cost lately.",
-            ENDPOINT,
-            registry=registry,
+        self._replayed_hours = gauge(
+            "headstart_replayed_replica_hours", "Replica-hours the playing setting would have cost lately.", ENDPOINT
         )
         self._known: set[EndpointId] = set()
 

@@ -198,30 +198,3 @@ def _own_point(
     outcome = _endpoint(alone, make_advisor, whole_cycle, name).outcomes[OWN]
     wait = spec.slo.queue_wait.total_seconds()
     return Point(knob=objective, replica_hours=outcome.replica_hours, slo_attainment=outcome.attainment(wait))
-
-
-def tuned_in_hindsight(request: ReplayRequest, name: EndpointId, baseline: str) -> Point | None:
-    """The cheapest value of the baseline's knob that keeps the objective on this very span; None where none does.
-
-    What no user can have: a knob set after the fact. Values go from cheapest to most careful, so they are halved; the
-    last ones around the answer are all tried, as attainment need not be monotone there.
-    """
-    span = span_of(request, name)
-    site, blind = site_at(span), blind_steps(request.faults, span)
-    chosen, objective = BASELINES[baseline], span.policy.spec.slo.objective
-    values = chosen.knob_values
-    tried: dict[int, Point] = {}
-
-    def keeps(i: int) -> bool:
-        if i not in tried:
-            tried[i] = _point(chosen, values[i], span, site, blind)
-        return tried[i].slo_attainment >= objective
-
-    low, high = 0, len(values) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if keeps(middle) else (middle + 1, high)
-    for i in range(max(0, low - 1), min(len(values), low + 2)):
-        keeps(i)
-    keeping = [point for point in tried.values() if point.slo_attainment >= objective]
-    return min(keeping, key=lambda point: point.replica_hours, default=None)

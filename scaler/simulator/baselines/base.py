@@ -106,12 +106,6 @@ class Situation:
         """Mean load of the `n_steps` that ended `delay_steps` ago or before; NaN when nothing is known."""
         return nan if self.blind else _mean(self._load_sums, n_steps, delay_steps)
 
-    def mean_demand(self, n_steps: int, delay_steps: int = 0) -> float:
-        """Mean arrivals per second, as `mean_load`."""
-        if self.blind:
-            return nan
-        return _mean(self._work_sums, n_steps, delay_steps) / self.site.step_seconds
-
     def demand_days_ago(self, days: int, ahead_steps: int, n_steps: int) -> float:
         """Mean arrivals per second over the `n_steps` that begin `ahead_steps` from now, as they were `days` days
         before; NaN where that was before the history."""
@@ -124,11 +118,6 @@ class Situation:
     def scraped_load(self) -> float:
         """Load as a scraped, rated metric shows it."""
         return self.mean_load(RATE_WINDOW_STEPS, SCRAPE_STEPS)
-
-    @property
-    def in_service(self) -> float:
-        """In-flight requests of the last step, in replicas' worth (without the queue)."""
-        return self.load[-1] - self.queue / (self.site.capacity_per_second * self.site.service_seconds)
 
 
 def _mean(sums: Sequence[float], n_steps: int, delay_steps: int) -> float:
