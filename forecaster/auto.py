@@ -29,7 +29,7 @@ from forecaster.calibration import (
 from forecaster.errors import ShortHistory, StoreError
 from forecaster.methods.base import Arrays, FittedMethod
 from forecaster.methods.registry import METHODS
-from forecaster.methods.residual import interpolate_leads, typical_demand
+from forecaster.methods.residual import interpolate_leads, trailing_mean, typical_demand
 from forecaster.panel import Panel
 from forecaster.selection import WeightRule, known_losses, mean_pinball, method_weights, vincentised
 from forecaster.series import FloatArray
@@ -55,8 +55,10 @@ CHECKPOINTS = 3  # days of the past that are forecast when there is no ledger ye
 FEW_REQUESTS = 30.0
 ALARM_LASTS = timedelta(hours=24)
 ALARM_LEAD = timedelta(hours=1)
-ALARM_RAISED_AFTER = timedelta(minutes=150)  # the lead and three outcomes of the ledger
-CLEAR_CHANGE = 1.6
+FRESH_LEAD = timedelta(hours=1)
+CLEAR_CHANGE, CLEAR_NOISE = 1.6, 2.0
+TOLD_RULE = WeightRule(half_life_days=7.0, prior_forecasts=3.0)
+TOLD_PRIOR = 0.8  # trust in the new level before any change of level was seen to last or not
 ALARMED_MEMORY = 0.1  # of the half-life of weights, after an alarm
 MANY_LEADS = 40
 PATH_MINUTES = 15
@@ -65,12 +67,14 @@ PATH_MINUTES = 15
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ledger:
     """What the members said. `made` (n_past,) epoch seconds of the origins, increasing; `steps_ahead` (n_leads,);
-    `quantiles` (n_series, n_past, n_leads, n_members, n_levels), NaN where a member could not say; `actual`
-    (n_series, n_past, n_leads), NaN while not seen."""
+    `quantiles` (n_series, n_past, n_leads, n_members, n_levels), NaN where a member could not say; `told`
+    (n_series, n_past, n_leads, n_levels) what they said of the past told at a new level, NaN where the level had not
+    plainly changed; `actual` (n_series, n_past, n_leads), NaN while not seen."""
 
     made: FloatArray
     steps_ahead: IntArray
     quantiles: FloatArray
+    told: FloatArray
     actual: FloatArray
 
     def extended(self, newer: "Ledger", keep_from: float) -> "Ledger":
@@ -79,6 +83,7 @@ class Ledger:
             made=np.concatenate([self.made[old], newer.made]),
             steps_ahead=self.steps_ahead,
             quantiles=np.concatenate([self.quantiles[:, old], newer.quantiles], axis=1),
+            told=np.concatenate([self.told[:, old], newer.told], axis=1),
             actual=np.concatenate([self.actual[:, old], newer.actual], axis=1),
         )
 
@@ -121,6 +126,7 @@ class Auto:
                 made=arrays["ledger.made"],
                 steps_ahead=arrays["ledger.steps_ahead"],
                 quantiles=arrays["ledger.quantiles"].astype(np.float64),
+                told=arrays["ledger.told"].astype(np.float64),
                 actual=arrays["ledger.actual"],
             )
             names = [str(name) for name in arrays["members"]]
@@ -184,6 +190,7 @@ class FittedAuto:
             "ledger.made": self.ledger.made,
             "ledger.steps_ahead": self.ledger.steps_ahead,
             "ledger.quantiles": self.ledger.quantiles.astype(np.float32),
+            "ledger.told": self.ledger.told.astype(np.float32),
             "ledger.actual": self.ledger.actual,
             "pool": np.array(self.method.members),
             "prior": np.array(self.method.prior),
@@ -231,7 +238,13 @@ class FittedAuto:
         if len(origins):
             said = self._said(panel, origins, leads)
             made = np.asarray(start + origins * panel.step_seconds, dtype=np.float64)
-            newer = Ledger(made=made, steps_ahead=leads, quantiles=said, actual=np.full(said.shape[:3], np.nan))
+            newer = Ledger(
+                made=made,
+                steps_ahead=leads,
+                quantiles=said,
+                told=self._told(panel, origins, leads),
+                actual=np.full(said.shape[:3], np.nan),
+            )
         ledger = known.extended(newer, keep_from)
         ledger = replace(ledger, actual=_outcomes(panel, ledger))
         if len(ledger.made):
@@ -261,14 +274,26 @@ class FittedAuto:
         past is forgotten fast."""
         made, ended = _bins(panel, ledger)
         losses = mean_pinball(ledger.actual, ledger.quantiles, POOL_LEVELS)
-        half_life = self.method.weight_rule.half_life_days * 86_400 / panel.step_seconds
         rule = self.method.weight_rule
+        day = 86_400 / panel.step_seconds
         prior = np.array(self.method.prior) if self.method.prior else None
-        weights = method_weights(known_losses(losses, made, ended, origins, half_life), rule, prior)
+        fresh = self._fresh(panel, ledger, losses, origins)
+
+        def remembering(days: float) -> FloatArray:
+            return method_weights(known_losses(losses, made, ended, origins, days * day), rule, prior, fresh)
+
+        weights = remembering(rule.half_life_days)
         if not alarms.any():
             return weights
-        fast = method_weights(known_losses(losses, made, ended, origins, half_life * ALARMED_MEMORY), rule, prior)
-        return np.where(alarms[..., None, None], fast, weights)
+        return np.where(alarms[..., None, None], remembering(rule.half_life_days * ALARMED_MEMORY), weights)
+
+    def _fresh(self, panel: Panel, ledger: Ledger, losses: FloatArray, origins: IntArray) -> FloatArray:
+        """The sums of known_losses at about FRESH_LEAD, quickly forgotten, for every longer lead; 0 for the others."""
+        made, ended = _bins(panel, ledger)
+        near = int(np.argmin(np.abs(np.log1p(ledger.steps_ahead) - np.log1p(panel.steps(FRESH_LEAD)))))
+        half_life = self.method.weight_rule.fresh_half_life_days * 86_400 / panel.step_seconds
+        sums = known_losses(losses[:, :, [near]], made, ended[:, [near]], origins, half_life)
+        return np.where((ledger.steps_ahead > ledger.steps_ahead[near])[:, None], sums, 0.0)
 
     def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
         path = path_leads(panel, steps_ahead)
@@ -276,19 +301,15 @@ class FittedAuto:
         leads = ledger.steps_ahead
         made, _ = _bins(panel, ledger)
         past = self._published(panel, ledger)
-        since = self._alarms(panel, past, origins)
-        factors = np.stack([level_change(panel, int(origin)) for origin in origins], axis=1)
-        factors = np.where(np.isfinite(since), factors, 1.0)
-        # Where the past is told at the new level, the weights of quiet times hold: the ledger's last hours tell of the
-        # old level.
-        alarms = np.isfinite(since) & (factors == 1.0)
+        alarms = np.isfinite(self._alarms(panel, past, origins))
         weights = interpolate_leads(self._weights(panel, ledger, origins, alarms), leads, path)
         if np.array_equal(path, leads) and np.isin(origins, made).all():
-            said = ledger.quantiles[:, np.searchsorted(made, origins)]
+            at = np.searchsorted(made, origins)
+            said, told = ledger.quantiles[:, at], ledger.told[:, at]
         else:
-            said = self._said(panel, origins, path)
-        said = self._rescaled(panel, origins, path, said, since, factors)
-        mixed = vincentised(said, weights)
+            said, told = self._said(panel, origins, path), self._told(panel, origins, path)
+        trust = interpolate_leads(self._trust_in_told(panel, ledger, origins)[..., None], leads, path)
+        mixed = _believing(vincentised(said, weights), told, trust)
         offsets = interpolate_leads(self._offsets(panel, past, origins), leads, path)
         unit = _unit(panel, origins)
         root = np.sqrt(np.maximum(mixed, 0.0) / unit)
@@ -299,11 +320,11 @@ class FittedAuto:
         return on_lattice(at_levels(calibrated, POOL_LEVELS, levels), self.lattice)
 
     def _published(self, panel: Panel, ledger: Ledger) -> Published:
-        """The pool's quantiles at the ledger's origins as they would have been mixed there and then."""
+        """What was published at the ledger's origins, but for the offsets."""
         made, ended = _bins(panel, ledger)
         unit = _unit(panel, made) if len(made) else np.ones((panel.n_series, 0, 1, 1))
-        slow = self._weights(panel, ledger, made, np.zeros((panel.n_series, len(made)), dtype=bool))
-        mixed = vincentised(ledger.quantiles, slow)
+        trust = self._trust_in_told(panel, ledger, made)[..., None]
+        mixed = _believing(self._plain(panel, ledger), ledger.told, trust)
         return Published(
             quantiles=np.sqrt(np.maximum(mixed, 0.0) / unit),
             actual=np.sqrt(ledger.actual / unit[..., 0]),
@@ -317,22 +338,37 @@ class FittedAuto:
         """When the alarms in force were raised, NaN without one, (n_series, n_when)."""
         return alarmed_since(past, POOL_LEVELS, AlarmRule(), when, panel.steps(ALARM_LASTS), panel.steps(ALARM_LEAD))
 
-    def _rescaled(
-        self, panel: Panel, origins: IntArray, path: IntArray, said: FloatArray, since: FloatArray, factors: FloatArray
-    ) -> FloatArray:
-        """What the members say where an alarm is on and the level has clearly moved: told as if the past before the
-        alarm had been at the new level, which turns a shifted season into a season again."""
-        before = panel.steps(ALARM_RAISED_AFTER)
+    def _told(self, panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
+        """What the members say, equally weighed, if the past before a plain change of level had been at the new level,
+        which turns a shifted season into a season again. (n_series, n_origins, n_leads, n_levels), NaN elsewhere."""
+        factors, since = level_change(panel, origins)
+        out = np.full((panel.n_series, len(origins), len(steps_ahead), len(POOL_LEVELS)), np.nan)
         for i in np.flatnonzero((factors != 1.0).any(axis=0)):
-            factor = factors[:, i]
             values = panel.values[:, : int(origins[i])].copy()
-            for s in np.flatnonzero(factor != 1.0):
-                values[s, : max(int(since[s, i]) - before, 0)] *= factor[s]
-            as_if = replace(panel, values=values)
-            told = self._said(as_if, origins[i : i + 1], path)[:, 0]
-            said = said.copy()
-            said[:, i] = np.where((factor != 1.0)[:, None, None, None], told, said[:, i])
-        return said
+            changed = np.flatnonzero(factors[:, i] != 1.0)
+            for s in changed:
+                values[s, : since[s, i]] *= factors[s, i]
+            said = self._said(replace(panel, values=values), origins[i : i + 1], steps_ahead)[changed]
+            out[changed, i] = vincentised(said, np.ones(said.shape[:-1]))[:, 0]
+        return out
+
+    def _trust_in_told(self, panel: Panel, ledger: Ledger, origins: IntArray) -> FloatArray:
+        """The share of what is told at a new level beside what the members say plainly, from how both did where the
+        level had changed before, (n_series, n_origins, n_ledger_leads)."""
+        made, ended = _bins(panel, ledger)
+        both = np.stack([self._plain(panel, ledger), ledger.told], axis=-2)
+        both = np.where(np.isfinite(ledger.told).all(axis=-1)[..., None, None], both, np.nan)
+        losses = mean_pinball(ledger.actual, both, POOL_LEVELS)
+        day = 86_400 / panel.step_seconds
+        sums = known_losses(losses, made, ended, origins, TOLD_RULE.half_life_days * day)
+        fresh = self._fresh(panel, ledger, losses, origins)
+        return method_weights(sums, TOLD_RULE, np.array([1.0 - TOLD_PRIOR, TOLD_PRIOR]), fresh)[..., 1]
+
+    def _plain(self, panel: Panel, ledger: Ledger) -> FloatArray:
+        """The pool's quantiles at the ledger's origins as they would have been mixed there and then."""
+        made, _ = _bins(panel, ledger)
+        calm = np.zeros((panel.n_series, len(made)), dtype=bool)
+        return vincentised(ledger.quantiles, self._weights(panel, ledger, made, calm))
 
     def _offsets(self, panel: Panel, past: Published, origins: IntArray) -> FloatArray:
         """Offsets on the root scale in force at each origin, (n_series, n_origins, n_ledger_leads, n_levels)."""
@@ -344,27 +380,34 @@ class FittedAuto:
         return offsets[:, np.searchsorted(when, origins)]
 
 
-def level_change(panel: Panel, origin: int) -> FloatArray:
-    """Demand of the last hour over the mean of the same hour on the three days before, (n_series,); 1 where that is
-    unknown or not CLEAR_CHANGE times beyond the highest or lowest of them: days that differ much tell nothing."""
-    hour = panel.steps(timedelta(hours=1))
-    recent = np.arange(max(origin - hour, 0), origin)
-    now = _mean(panel.values[:, recent])
-    earlier = [bins for bins in (panel.days_before(recent, lag) for lag in (1, 2, 3)) if bins[0] >= 0]
-    if not earlier:
-        return np.ones(panel.n_series)
-    days = np.stack([_mean(panel.values[:, bins]) for bins in earlier], axis=1)
-    few = 3.0 / (panel.step_seconds * hour)
-    known = np.isfinite(days).all(axis=1) & (days.min(axis=1) > few) & (now > few)
-    days, now = np.where(known[:, None], days, 1.0), np.where(known, now, 1.0)
-    clear = (now > CLEAR_CHANGE * days.max(axis=1)) | (now < days.min(axis=1) / CLEAR_CHANGE)
-    return np.where(known & clear, np.clip(now / days.mean(axis=1), 0.1, 10.0), 1.0)
+def level_change(panel: Panel, origins: IntArray) -> tuple[FloatArray, IntArray]:
+    """How far demand has left the level of the last days, and since which bin: both (n_series, n_origins).
+
+    The factor is demand of the last hour over the same time on the three days before (mean of logarithms), and 1 unless
+    the change is plain: every half hour since then CLEAR_CHANGE times beyond the highest (or lowest) of the three days,
+    and the factor beyond CLEAR_NOISE times the usual spread of half hours from one day to the next.
+    """
+    half, day = panel.steps(timedelta(minutes=30)), panel.steps(timedelta(days=1))
+    ends = origins[:, None] - half * np.arange(day // half)
+    now, earlier = _half_hours(panel, ends, 0), np.stack([_half_hours(panel, ends, lag) for lag in (1, 2, 3)])
+    beyond_highest, below_lowest = now - earlier.max(axis=0), earlier.min(axis=0) - now
+    noise = np.nanstd(np.nan_to_num(earlier[0] - earlier[1]), axis=2)
+    change = (now - earlier.mean(axis=0))[:, :, :2].mean(axis=2)
+    gap = np.where((change > 0)[..., None], beyond_highest, below_lowest)
+    n_since = np.cumprod(gap > np.log(CLEAR_CHANGE), axis=2).sum(axis=2)
+    plain = (n_since >= 2) & (np.abs(change) > CLEAR_NOISE * noise)
+    factor = np.where(plain, np.exp(np.clip(change, -2.3, 2.3)), 1.0)
+    return factor, origins - half * np.where(plain, n_since, 0)
 
 
-def _mean(values: FloatArray) -> FloatArray:
-    seen = np.isfinite(values)
-    n_seen = seen.sum(axis=1)
-    return np.where(n_seen > 0, np.where(seen, values, 0.0).sum(axis=1) / np.maximum(n_seen, 1), np.nan)
+def _half_hours(panel: Panel, ends: IntArray, days_ago: int) -> FloatArray:
+    """The logarithm of demand of the half hour before each end so many days ago, steadied by a few requests; NaN where
+    nothing was seen, (n_series, *ends.shape)."""
+    half = panel.steps(timedelta(minutes=30))
+    then = panel.days_before(ends, days_ago) if days_ago else ends
+    mean = trailing_mean(panel, np.maximum(then, 1).ravel(), half).reshape(panel.n_series, *ends.shape)
+    steady = 3.0 / (panel.step_seconds * half)
+    return np.where(then >= half, np.log(mean + steady), np.nan)
 
 
 def fleet_prior(fitted: Sequence[FittedAuto], step_seconds: float) -> tuple[float, ...]:
@@ -382,8 +425,14 @@ def _empty_ledger(panel: Panel, leads: IntArray, n_members: int) -> Ledger:
         made=np.empty(0),
         steps_ahead=leads,
         quantiles=np.empty((*shape, n_members, len(POOL_LEVELS))),
+        told=np.empty((*shape, len(POOL_LEVELS))),
         actual=np.empty(shape),
     )
+
+
+def _believing(plain: FloatArray, told: FloatArray, trust: FloatArray) -> FloatArray:
+    """`trust` of what is told at a new level and the rest of what is said plainly; plain where nothing is told."""
+    return np.where(np.isfinite(told), (1.0 - trust) * plain + trust * np.nan_to_num(told), plain)
 
 
 def _bins(panel: Panel, ledger: Ledger) -> tuple[IntArray, IntArray]:

@@ -22,12 +22,19 @@ class WeightRule:
     Losses are means of the pinball loss with exponential forgetting (half-life in days). A method twice as bad as the
     best gets 2 ** -sharpness of its weight. `prior_forecasts` outcomes at the mean loss of all methods stand behind
     each, so that a handful of outcomes decides little. The floor lets a method come back when the regime changes.
+
+    The outcomes of a long lead tell late: a method that stopped fitting this morning is found out a lead later. So
+    weights of leads beyond an hour are also multiplied by the same ratio of the losses at an hour, quickly forgotten
+    (`fresh_half_life_days`), to the power of `fresh_sharpness`.
     """
 
     sharpness: float = 5.0
     half_life_days: float = 1.5
     floor: float = 0.01
     prior_forecasts: float = 6.0
+    fresh_sharpness: float = 1.0
+    fresh_half_life_days: float = 0.2
+    fresh_prior_forecasts: float = 2.0
 
 
 def known_losses(
@@ -52,24 +59,33 @@ def known_losses(
     return out
 
 
-def method_weights(sums: FloatArray, rule: WeightRule, prior: FloatArray | None = None) -> FloatArray:
+def method_weights(
+    sums: FloatArray, rule: WeightRule, prior: FloatArray | None = None, fresh: FloatArray | None = None
+) -> FloatArray:
     """Weights (..., n_methods) that sum to one, from the sums of known_losses; `prior` (n_methods,) or equal ones.
 
-    A method never scored while others were counts as the mean of the others.
+    `fresh` are the sums at a lead of about an hour with the fresh half-life, of a shape that broadcasts to `sums`; a
+    count of 0 for all methods says nothing. A method never scored while others were counts as the mean of the others.
     """
-    count, total = sums
-    n_methods = count.shape[-1]
+    n_methods = sums.shape[-1]
     prior = np.full(n_methods, 1.0 / n_methods) if prior is None else prior / prior.sum()
-    mean = np.where(count > 0, total / np.where(count > 0, count, 1.0), np.nan)
-    known = np.isfinite(mean)
-    typical = np.where(known, mean, 0.0).sum(axis=-1, keepdims=True) / np.maximum(known.sum(axis=-1, keepdims=True), 1)
-    steadied = (np.where(known, total, 0.0) + rule.prior_forecasts * typical) / (count + rule.prior_forecasts)
-    tiny = 1e-12 + 1e-6 * typical
-    best = steadied.min(axis=-1, keepdims=True)
-    weights = prior * ((best + tiny) / (steadied + tiny)) ** rule.sharpness
+    weights = prior * _standing(sums, rule.prior_forecasts) ** rule.sharpness
+    if fresh is not None:
+        weights = weights * _standing(fresh, rule.fresh_prior_forecasts) ** rule.fresh_sharpness
     weights /= weights.sum(axis=-1, keepdims=True)
     weights = np.maximum(weights, rule.floor)
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def _standing(sums: FloatArray, prior_forecasts: float) -> FloatArray:
+    """The loss of the best method over that of each, in (0, 1], steadied by `prior_forecasts` at the mean loss."""
+    count, total = sums
+    mean = np.where(count > 0, total / np.where(count > 0, count, 1.0), np.nan)
+    known = np.isfinite(mean)
+    typical = np.where(known, mean, 0.0).sum(axis=-1, keepdims=True) / np.maximum(known.sum(axis=-1, keepdims=True), 1)
+    steadied = (np.where(known, total, 0.0) + prior_forecasts * typical) / (count + prior_forecasts)
+    tiny = 1e-12 + 1e-6 * typical
+    return np.asarray((steadied.min(axis=-1, keepdims=True) + tiny) / (steadied + tiny))
 
 
 def vincentised(quantiles: FloatArray, weights: FloatArray, trim: float = TRIM) -> FloatArray:
