@@ -6,7 +6,6 @@ it says (calibration.py). Members are fitted anew each day; weights and offsets 
 refit.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,11 +26,13 @@ from forecaster.calibration import (
     tracked_offsets,
 )
 from forecaster.errors import ShortHistory, StoreError
+from forecaster.ledger import Ledger, bins_of, digest, empty_ledger, outcomes
+from forecaster.levelchange import believing, level_change
 from forecaster.methods.base import Arrays, FittedMethod
 from forecaster.methods.registry import METHODS
-from forecaster.methods.residual import interpolate_leads, trailing_mean, typical_demand
+from forecaster.methods.residual import interpolate_leads, typical_demand
 from forecaster.panel import Panel
-from forecaster.selection import WeightRule, known_losses, mean_pinball, method_weights, vincentised
+from forecaster.selection import OperatingPoint, WeightRule, known_losses, mean_pinball, method_weights, vincentised
 from forecaster.series import FloatArray
 
 POOL = (
@@ -56,36 +57,11 @@ FEW_REQUESTS = 30.0
 ALARM_LASTS = timedelta(hours=24)
 ALARM_LEAD = timedelta(hours=1)
 FRESH_LEAD = timedelta(hours=1)
-CLEAR_CHANGE, CLEAR_NOISE = 1.6, 2.0
 TOLD_RULE = WeightRule(half_life_days=7.0, prior_forecasts=3.0)
 TOLD_PRIOR = 0.8  # trust in the new level before any change of level was seen to last or not
 ALARMED_MEMORY = 0.1  # of the half-life of weights, after an alarm
 MANY_LEADS = 40
 PATH_MINUTES = 15
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Ledger:
-    """What the members said. `made` (n_past,) epoch seconds of the origins, increasing; `steps_ahead` (n_leads,);
-    `quantiles` (n_series, n_past, n_leads, n_members, n_levels), NaN where a member could not say; `told`
-    (n_series, n_past, n_leads, n_levels) what they said of the past told at a new level, NaN where the level had not
-    plainly changed; `actual` (n_series, n_past, n_leads), NaN while not seen."""
-
-    made: FloatArray
-    steps_ahead: IntArray
-    quantiles: FloatArray
-    told: FloatArray
-    actual: FloatArray
-
-    def extended(self, newer: "Ledger", keep_from: float) -> "Ledger":
-        old = self.made >= keep_from
-        return Ledger(
-            made=np.concatenate([self.made[old], newer.made]),
-            steps_ahead=self.steps_ahead,
-            quantiles=np.concatenate([self.quantiles[:, old], newer.quantiles], axis=1),
-            told=np.concatenate([self.told[:, old], newer.told], axis=1),
-            actual=np.concatenate([self.actual[:, old], newer.actual], axis=1),
-        )
 
 
 @dataclass(frozen=True)
@@ -98,6 +74,15 @@ class Auto:
     """Weights of the members while little is known of an endpoint, such as fleet_prior gives; () for equal ones."""
     weight_rule: WeightRule = field(default_factory=WeightRule)
     tracking_rule: TrackingRule = field(default_factory=TrackingRule)
+    operating: OperatingPoint | None = None
+    """With it members are weighed by what replicas held at that quantile would have cost and missed, not by the pinball
+    loss of all levels."""
+
+    def losses(self, actual: FloatArray, quantiles: FloatArray) -> FloatArray:
+        """What weights follow: (..., n_methods) from outcomes (...) and quantiles (..., n_methods, n_levels)."""
+        if self.operating is None:
+            return mean_pinball(actual, quantiles, POOL_LEVELS)
+        return self.operating.losses(actual, quantiles, POOL_LEVELS)
 
     def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> "FittedAuto":
         """Fit the members and forecast the last days with members fitted before them, to have a ledger.
@@ -158,7 +143,7 @@ class Auto:
         """Forecasts of the last days, each by members that had seen only what lay before that day."""
         day, first = panel.steps(timedelta(days=1)), panel.steps(FIRST_HISTORY)
         checkpoints = [panel.n_steps - i * day for i in range(CHECKPOINTS, 0, -1) if panel.n_steps - i * day >= first]
-        ledger = _empty_ledger(panel, leads, len(self.members))
+        ledger = empty_ledger(panel, leads, len(self.members), len(POOL_LEVELS))
         for checkpoint in checkpoints:
             known = panel.until(checkpoint)
             fitted = FittedAuto(
@@ -209,7 +194,7 @@ class FittedAuto:
             return {}
         made = np.round(self.ledger.made / step_seconds).astype(np.int64)
         ended = made[:, None] + self.ledger.steps_ahead + 1
-        losses = mean_pinball(self.ledger.actual, self.ledger.quantiles, POOL_LEVELS)
+        losses = self.method.losses(self.ledger.actual, self.ledger.quantiles)
         rule = self.method.weight_rule
         sums = known_losses(losses, made, ended, made[-1:] + 1, rule.half_life_days * 86_400 / step_seconds)
         now = method_weights(sums, rule).mean(axis=(0, 1))
@@ -234,7 +219,7 @@ class FittedAuto:
         origins = np.arange(first, n_steps, stride, dtype=np.int64)
         keep_from = start + n_steps * panel.step_seconds - LEDGER_SPAN.total_seconds()
         leads = self.ledger.steps_ahead
-        newer = _empty_ledger(panel, leads, len(self.method.members))
+        newer = empty_ledger(panel, leads, len(self.method.members), len(POOL_LEVELS))
         if len(origins):
             said = self._said(panel, origins, leads)
             made = np.asarray(start + origins * panel.step_seconds, dtype=np.float64)
@@ -246,17 +231,17 @@ class FittedAuto:
                 actual=np.full(said.shape[:3], np.nan),
             )
         ledger = known.extended(newer, keep_from)
-        ledger = replace(ledger, actual=_outcomes(panel, ledger))
+        ledger = replace(ledger, actual=outcomes(panel, ledger))
         if len(ledger.made):
-            self._longest[:] = [(_digest(panel, float(ledger.made[-1])), ledger)]
+            self._longest[:] = [(digest(panel, float(ledger.made[-1])), ledger)]
         return ledger
 
     def _known_ledger(self, panel: Panel, n_steps: int) -> Ledger:
         """The longest ledger worked out before from the same history and not beyond bin `n_steps`, else the fitted
         one."""
-        for digest, ledger in self._longest:
+        for checksum, ledger in self._longest:
             last = float(ledger.made[-1])
-            if last < panel.start.timestamp() + n_steps * panel.step_seconds and digest == _digest(panel, last):
+            if last < panel.start.timestamp() + n_steps * panel.step_seconds and checksum == digest(panel, last):
                 return ledger
         return self.ledger
 
@@ -272,8 +257,8 @@ class FittedAuto:
     def _weights(self, panel: Panel, ledger: Ledger, origins: IntArray, alarms: NDArray[np.bool_]) -> FloatArray:
         """The weights in force at each origin, (n_series, n_origins, n_ledger_leads, n_members); after an alarm the
         past is forgotten fast."""
-        made, ended = _bins(panel, ledger)
-        losses = mean_pinball(ledger.actual, ledger.quantiles, POOL_LEVELS)
+        made, ended = bins_of(panel, ledger)
+        losses = self.method.losses(ledger.actual, ledger.quantiles)
         rule = self.method.weight_rule
         day = 86_400 / panel.step_seconds
         prior = np.array(self.method.prior) if self.method.prior else None
@@ -289,7 +274,7 @@ class FittedAuto:
 
     def _fresh(self, panel: Panel, ledger: Ledger, losses: FloatArray, origins: IntArray) -> FloatArray:
         """The sums of known_losses at about FRESH_LEAD, quickly forgotten, for every longer lead; 0 for the others."""
-        made, ended = _bins(panel, ledger)
+        made, ended = bins_of(panel, ledger)
         near = int(np.argmin(np.abs(np.log1p(ledger.steps_ahead) - np.log1p(panel.steps(FRESH_LEAD)))))
         half_life = self.method.weight_rule.fresh_half_life_days * 86_400 / panel.step_seconds
         sums = known_losses(losses[:, :, [near]], made, ended[:, [near]], origins, half_life)
@@ -299,8 +284,9 @@ class FittedAuto:
         path = path_leads(panel, steps_ahead)
         ledger = self.ledger_until(panel, int(origins.max()) + 1)
         leads = ledger.steps_ahead
-        made, _ = _bins(panel, ledger)
-        past = self._published(panel, ledger)
+        made, _ = bins_of(panel, ledger)
+        plain = self._plain(panel, ledger)
+        past = self._published(panel, ledger, plain)
         alarms = np.isfinite(self._alarms(panel, past, origins))
         weights = interpolate_leads(self._weights(panel, ledger, origins, alarms), leads, path)
         if np.array_equal(path, leads) and np.isin(origins, made).all():
@@ -308,8 +294,8 @@ class FittedAuto:
             said, told = ledger.quantiles[:, at], ledger.told[:, at]
         else:
             said, told = self._said(panel, origins, path), self._told(panel, origins, path)
-        trust = interpolate_leads(self._trust_in_told(panel, ledger, origins)[..., None], leads, path)
-        mixed = _believing(vincentised(said, weights), told, trust)
+        trust = interpolate_leads(self._trust_in_told(panel, ledger, plain, origins)[..., None], leads, path)
+        mixed = believing(vincentised(said, weights), told, trust)
         offsets = interpolate_leads(self._offsets(panel, past, origins), leads, path)
         unit = _unit(panel, origins)
         root = np.sqrt(np.maximum(mixed, 0.0) / unit)
@@ -319,12 +305,11 @@ class FittedAuto:
             calibrated = _along(calibrated, path, steps_ahead)
         return on_lattice(at_levels(calibrated, POOL_LEVELS, levels), self.lattice)
 
-    def _published(self, panel: Panel, ledger: Ledger) -> Published:
+    def _published(self, panel: Panel, ledger: Ledger, plain: FloatArray) -> Published:
         """What was published at the ledger's origins, but for the offsets."""
-        made, ended = _bins(panel, ledger)
+        made, ended = bins_of(panel, ledger)
         unit = _unit(panel, made) if len(made) else np.ones((panel.n_series, 0, 1, 1))
-        trust = self._trust_in_told(panel, ledger, made)[..., None]
-        mixed = _believing(self._plain(panel, ledger), ledger.told, trust)
+        mixed = believing(plain, ledger.told, self._trust_in_told(panel, ledger, plain, made)[..., None])
         return Published(
             quantiles=np.sqrt(np.maximum(mixed, 0.0) / unit),
             actual=np.sqrt(ledger.actual / unit[..., 0]),
@@ -352,12 +337,13 @@ class FittedAuto:
             out[changed, i] = vincentised(said, np.ones(said.shape[:-1]))[:, 0]
         return out
 
-    def _trust_in_told(self, panel: Panel, ledger: Ledger, origins: IntArray) -> FloatArray:
+    def _trust_in_told(self, panel: Panel, ledger: Ledger, plain: FloatArray, origins: IntArray) -> FloatArray:
         """The share of what is told at a new level beside what the members say plainly, from how both did where the
         level had changed before, (n_series, n_origins, n_ledger_leads)."""
-        made, ended = _bins(panel, ledger)
-        both = np.stack([self._plain(panel, ledger), ledger.told], axis=-2)
-        both = np.where(np.isfinite(ledger.told).all(axis=-1)[..., None, None], both, np.nan)
+        made, ended = bins_of(panel, ledger)
+        both = np.stack([plain, ledger.told], axis=-2)
+        told = np.asarray(np.isfinite(ledger.told).all(axis=-1))
+        both = np.where(told[..., None, None], both, np.nan)
         losses = mean_pinball(ledger.actual, both, POOL_LEVELS)
         day = 86_400 / panel.step_seconds
         sums = known_losses(losses, made, ended, origins, TOLD_RULE.half_life_days * day)
@@ -366,7 +352,7 @@ class FittedAuto:
 
     def _plain(self, panel: Panel, ledger: Ledger) -> FloatArray:
         """The pool's quantiles at the ledger's origins as they would have been mixed there and then."""
-        made, _ = _bins(panel, ledger)
+        made, _ = bins_of(panel, ledger)
         calm = np.zeros((panel.n_series, len(made)), dtype=bool)
         return vincentised(ledger.quantiles, self._weights(panel, ledger, made, calm))
 
@@ -380,36 +366,6 @@ class FittedAuto:
         return offsets[:, np.searchsorted(when, origins)]
 
 
-def level_change(panel: Panel, origins: IntArray) -> tuple[FloatArray, IntArray]:
-    """How far demand has left the level of the last days, and since which bin: both (n_series, n_origins).
-
-    The factor is demand of the last hour over the same time on the three days before (mean of logarithms), and 1 unless
-    the change is plain: every half hour since then CLEAR_CHANGE times beyond the highest (or lowest) of the three days,
-    and the factor beyond CLEAR_NOISE times the usual spread of half hours from one day to the next.
-    """
-    half, day = panel.steps(timedelta(minutes=30)), panel.steps(timedelta(days=1))
-    ends = origins[:, None] - half * np.arange(day // half)
-    now, earlier = _half_hours(panel, ends, 0), np.stack([_half_hours(panel, ends, lag) for lag in (1, 2, 3)])
-    beyond_highest, below_lowest = now - earlier.max(axis=0), earlier.min(axis=0) - now
-    noise = np.nanstd(np.nan_to_num(earlier[0] - earlier[1]), axis=2)
-    change = (now - earlier.mean(axis=0))[:, :, :2].mean(axis=2)
-    gap = np.where((change > 0)[..., None], beyond_highest, below_lowest)
-    n_since = np.cumprod(gap > np.log(CLEAR_CHANGE), axis=2).sum(axis=2)
-    plain = (n_since >= 2) & (np.abs(change) > CLEAR_NOISE * noise)
-    factor = np.where(plain, np.exp(np.clip(change, -2.3, 2.3)), 1.0)
-    return factor, origins - half * np.where(plain, n_since, 0)
-
-
-def _half_hours(panel: Panel, ends: IntArray, days_ago: int) -> FloatArray:
-    """The logarithm of demand of the half hour before each end so many days ago, steadied by a few requests; NaN where
-    nothing was seen, (n_series, *ends.shape)."""
-    half = panel.steps(timedelta(minutes=30))
-    then = panel.days_before(ends, days_ago) if days_ago else ends
-    mean = trailing_mean(panel, np.maximum(then, 1).ravel(), half).reshape(panel.n_series, *ends.shape)
-    steady = 3.0 / (panel.step_seconds * half)
-    return np.where(then >= half, np.log(mean + steady), np.nan)
-
-
 def fleet_prior(fitted: Sequence[FittedAuto], step_seconds: float) -> tuple[float, ...]:
     """The mean weight of each member over fitted endpoints and their leads: the prior for a new endpoint like them.
 
@@ -417,28 +373,6 @@ def fleet_prior(fitted: Sequence[FittedAuto], step_seconds: float) -> tuple[floa
     """
     weights = [list(lead["weights"].values()) for model in fitted for lead in model.summary(step_seconds).values()]
     return tuple(np.mean(weights, axis=0).tolist()) if weights else ()
-
-
-def _empty_ledger(panel: Panel, leads: IntArray, n_members: int) -> Ledger:
-    shape = (panel.n_series, 0, len(leads))
-    return Ledger(
-        made=np.empty(0),
-        steps_ahead=leads,
-        quantiles=np.empty((*shape, n_members, len(POOL_LEVELS))),
-        told=np.empty((*shape, len(POOL_LEVELS))),
-        actual=np.empty(shape),
-    )
-
-
-def _believing(plain: FloatArray, told: FloatArray, trust: FloatArray) -> FloatArray:
-    """`trust` of what is told at a new level and the rest of what is said plainly; plain where nothing is told."""
-    return np.where(np.isfinite(told), (1.0 - trust) * plain + trust * np.nan_to_num(told), plain)
-
-
-def _bins(panel: Panel, ledger: Ledger) -> tuple[IntArray, IntArray]:
-    """The ledger's origins as bins of this panel (may be negative), and the bin from which each outcome is known."""
-    made = np.round((ledger.made - panel.start.timestamp()) / panel.step_seconds).astype(np.int64)
-    return made, made[:, None] + ledger.steps_ahead + 1
 
 
 def _lattice(panel: Panel) -> FloatArray:
@@ -449,20 +383,6 @@ def _lattice(panel: Panel) -> FloatArray:
     whole = (np.abs(np.where(seen, counts - np.rint(counts), 0.0)) < 1e-6).all(axis=1)
     few = np.where(seen, counts, 0.0).sum(axis=1) < FEW_REQUESTS * np.maximum(seen.sum(axis=1), 1)
     return np.where(whole & few & seen.any(axis=1), one, np.nan)
-
-
-def _digest(panel: Panel, until: float) -> int:
-    """A checksum of the history before `until` (epoch seconds)."""
-    n_known = int(np.clip(round((until - panel.start.timestamp()) / panel.step_seconds), 0, panel.n_steps))
-    return zlib.crc32(panel.values[:, :n_known].tobytes(), zlib.crc32(panel.start.isoformat().encode()))
-
-
-def _outcomes(panel: Panel, ledger: Ledger) -> FloatArray:
-    """The outcomes that this panel knows, else those that the ledger knew."""
-    targets = _bins(panel, ledger)[1] - 1
-    inside = (targets >= 0) & (targets < panel.n_steps)
-    here = np.where(inside, panel.values[:, np.clip(targets, 0, panel.n_steps - 1)], np.nan)
-    return np.where(np.isnan(here), ledger.actual, here)
 
 
 def _unit(panel: Panel, bins: IntArray) -> FloatArray:

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecaster.backtest import BacktestResult, Progress, backtest
-from forecaster.calendar import IntArray
-from forecaster.catalogue import method_named
+from forecaster.calendar import DemandCalendar, IntArray
 from forecaster.errors import ForecasterError
 from forecaster.forecaster import FittedModel, Forecaster, on_same_grid
+from forecaster.methods.base import Method
 from forecaster.methods.global_residual import GlobalResidual
 from forecaster.methods.residual import quantiles_of
 from forecaster.panel import Panel
@@ -156,7 +156,8 @@ def backtest_many(
     leads: Sequence[timedelta],
     warmup: timedelta,
     every: timedelta,
-    method: str,
+    method: Method,
+    calendar: DemandCalendar | None = None,
     progress: Progress | None = None,
 ) -> BacktestResult:
     """`backtest.backtest` of each endpoint by itself, shared among workers, all over the same origins. Only a method
@@ -167,12 +168,10 @@ def backtest_many(
         key: DemandSeries(unit=unit, start=panel.start, step=panel.step, values=values)
         for key, values in zip(panel.keys, panel.values, strict=True)
     }
-    if len(aligned) == 1 or isinstance(method_named(method), GlobalResidual):
-        return backtest(aligned, leads=leads, warmup=warmup, every=every, method=method, progress=progress)
-    jobs = [
-        _Backtest(series={key: series}, leads=tuple(leads), warmup=warmup, every=every, method=method)
-        for key, series in aligned.items()
-    ]
+    if len(aligned) == 1 or isinstance(method, GlobalResidual):
+        together = _Backtest(aligned, tuple(leads), warmup, every, method, calendar)
+        return together.run(progress)
+    jobs = [_Backtest({key: series}, tuple(leads), warmup, every, method, calendar) for key, series in aligned.items()]
     results: list[BacktestResult] = []
     for result in _mapped(jobs, workers):
         results.append(result)
@@ -191,16 +190,25 @@ def _joined(results: Sequence[BacktestResult]) -> BacktestResult:
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Backtest:
     series: Mapping[str, DemandSeries]
     leads: tuple[timedelta, ...]
     warmup: timedelta
     every: timedelta
-    method: str
+    method: Method
+    calendar: DemandCalendar | None
 
-    def run(self) -> BacktestResult:
-        return backtest(self.series, leads=self.leads, warmup=self.warmup, every=self.every, method=self.method)
+    def run(self, progress: Progress | None = None) -> BacktestResult:
+        return backtest(
+            self.series,
+            leads=self.leads,
+            warmup=self.warmup,
+            every=self.every,
+            method=self.method,
+            calendar=self.calendar,
+            progress=progress,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,15 +2,23 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.util import find_spec
+from pathlib import Path
 
+from forecaster.auto import Auto
+from forecaster.calendar import DemandCalendar
+from forecaster.catalogue import method_named
 from forecaster.errors import ShortHistory
 from forecaster.fleet import FitJob, Workers, fit_many
 from forecaster.forecast import DemandForecast
 from forecaster.forecaster import Forecaster, is_new
+from forecaster.methods.base import Method
+from forecaster.selection import OperatingPoint
 from forecaster.store import Card, ModelStore
+from scaler.adapters.policies import load_policy
+from scaler.app.dayahead import calendar_of
 from scaler.app.histories import History
 from scaler.errors import SettingsError
 
@@ -18,6 +26,30 @@ PROCESSES = "processes"
 CARRIED_ON = ("auto", "global_residual")
 AT_ONCE = 128
 """Endpoints whose kept models are in memory together: those of `auto` are megabytes each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How a backtest is made and judged. Without a policy: in UTC, by the pinball loss, `demand_per_replica` None."""
+
+    method: Method
+    calendar: DemandCalendar | None = None
+    demand_per_replica: float | None = None
+
+
+def scoring_for(policy: Path | None, method: str) -> Scoring:
+    """By the policy, if there is one: its calendar, and the pool weighed by what its replicas would have cost and
+    missed at its risk (`auto`: at its objective). Raises UnknownMethod, PolicyError."""
+    chosen = method_named(method)
+    if policy is None:
+        return Scoring(method=chosen)
+    found = load_policy(policy)
+    spec = found.spec
+    risk = spec.slo.objective if spec.forecast.risk == "auto" else spec.forecast.risk
+    if isinstance(chosen, Auto):
+        point = OperatingPoint(level=risk, demand_per_replica=spec.capacity.per_replica)
+        chosen = replace(chosen, operating=point)
+    return Scoring(method=chosen, calendar=calendar_of(found), demand_per_replica=spec.capacity.per_replica)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,6 +125,17 @@ def test_backtest_writes_the_contracts_columns_from_the_end_of_the_warm_up(
     assert json.loads((out / "scores.json").read_text())["method"] == "profile"
 
 
+def test_with_a_policy_scores_say_what_each_quantile_would_have_cost_and_missed(
+    trace: Path, tmp_path: Path, run: Run
+) -> None:
+    out, policy = tmp_path / "out", ROOT / "policies" / "chat-7b.yaml"
+    arguments = ("--warmup", "1d", "--lead", "1h", "--method", "profile", "--policy", policy)
+    assert run("backtest", "--trace", trace, "--out", out, *arguments).returncode == 0
+    loss = json.loads((out / "scores.json").read_text())["endpoints"][""]["3600s"]["decision_loss"]
+    assert loss["0.99"]["replica_hours"] > loss["0.5"]["replica_hours"] > 0
+    assert loss["0.99"]["missed_demand"] <= loss["0.5"]["missed_demand"]
+
+
 def test_changing_the_trace_after_an_origin_changes_nothing_issued_by_then(
     trace: Path, tmp_path: Path, run: Run
 ) -> None:

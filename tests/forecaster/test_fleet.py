@@ -11,6 +11,7 @@ from forecaster.backtest import backtest
 from forecaster.calendar import DemandCalendar
 from forecaster.fleet import FitJob, Workers, backtest_many, fit_many
 from forecaster.forecaster import Forecaster
+from forecaster.methods.registry import METHODS
 from forecaster.store import ModelStore
 from tests.forecaster.samples import MONDAY, a_series, daily_counts
 
@@ -66,7 +67,7 @@ def test_processes_give_what_one_gives():
 
 
 def test_an_endpoint_is_backtested_as_if_it_were_alone():
-    how = {"leads": [HOUR], "warmup": 6 * DAY, "every": HOUR, "method": "profile"}
+    how = {"leads": [HOUR], "warmup": 6 * DAY, "every": HOUR, "method": METHODS["profile"]}
     late = {**HISTORIES, "prod/late": a_series(daily_counts(4, HOUR, seed=9), HOUR, start=MONDAY + 5 * DAY)}
     many = backtest_many(late, Workers(processes=2), **how)
     alone = backtest({"prod/e2": HISTORIES["prod/e2"]}, **how)
@@ -76,7 +77,7 @@ def test_an_endpoint_is_backtested_as_if_it_were_alone():
 
 
 def test_a_model_across_endpoints_sees_all_of_them():
-    how = {"leads": [HOUR], "warmup": 8 * DAY, "every": 20 * HOUR, "method": "global_residual"}
+    how = {"leads": [HOUR], "warmup": 8 * DAY, "every": 20 * HOUR, "method": METHODS["global_residual"]}
     two = {key: HISTORIES[key] for key in ("prod/e0", "prod/e1")}
     many = backtest_many(two, Workers(processes=2), **how)
     np.testing.assert_array_equal(many.quantiles, backtest(two, **how).quantiles)

@@ -14,7 +14,7 @@ from forecaster.calibration import (
     spread,
     tracked_offsets,
 )
-from forecaster.selection import WeightRule, known_losses, method_weights, vincentised
+from forecaster.selection import OperatingPoint, WeightRule, known_losses, method_weights, vincentised
 
 LEVELS = np.array([0.1, 0.5, 0.8, 0.9, 0.95, 0.99])
 NORMAL = np.array([-1.2816, 0.0, 0.8416, 1.2816, 1.6449, 2.3263])
@@ -42,6 +42,40 @@ def test_outcomes_that_are_not_known_yet_count_for_nothing():
 def test_a_prior_of_the_fleet_leads_while_nothing_is_known():
     sums = np.zeros((2, 1, 1, 1, 2))
     assert method_weights(sums, WeightRule(), np.array([3.0, 1.0]))[0, 0, 0] == pytest.approx([0.75, 0.25])
+
+
+def test_long_leads_hear_at_once_of_a_method_that_stopped_fitting():
+    nothing_yet = np.zeros((2, 1, 1, 1, 2))
+    fresh = np.array([10.0, 10.0, 10.0, 40.0]).reshape(2, 1, 1, 1, 2)
+    weights = method_weights(nothing_yet, WeightRule(), fresh=fresh)[0, 0, 0]
+    assert weights[0] > 2 * weights[1]
+    assert method_weights(nothing_yet, WeightRule(), fresh=nothing_yet)[0, 0, 0] == pytest.approx([0.5, 0.5])
+
+
+def test_a_decision_is_priced_in_whole_replicas_at_its_quantile():
+    point = OperatingPoint(level=0.9, demand_per_replica=10.0)
+    said = np.array([[1.0, 12.0]])
+    levels = np.array([0.5, 0.9])
+    assert point.losses(np.array(25.0), said, levels) == pytest.approx([0.9 * 5])
+    assert point.losses(np.array(15.0), said, levels) == pytest.approx([0.1 * 5])
+    assert np.isnan(point.losses(np.array(np.nan), said, levels)).all()
+
+
+@pytest.mark.parametrize(("level", "per_replica"), [(0.0, 1.0), (1.0, 1.0), (0.9, 0.0)])
+def test_an_operating_point_that_decides_nothing_is_refused(level, per_replica):
+    with pytest.raises(ValueError, match="operating point"):
+        OperatingPoint(level=level, demand_per_replica=per_replica)
+
+
+def test_by_decision_loss_the_member_leads_that_needs_fewer_replicas_for_the_same_demand():
+    from forecaster.auto import POOL_LEVELS, Auto
+
+    quantiles = np.tile(np.array([[10.1], [10.0]]), (1, len(POOL_LEVELS)))
+    actual = np.array(10.05)
+    by_pinball = Auto().losses(actual, quantiles)
+    by_decision = Auto(operating=OperatingPoint(level=0.5, demand_per_replica=10.0)).losses(actual, quantiles)
+    assert by_pinball[0] < by_pinball[1]
+    assert by_decision[1] < by_decision[0] / 100
 
 
 def test_quantiles_are_averaged_level_by_level():

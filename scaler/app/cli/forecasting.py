@@ -40,37 +40,49 @@ def backtest(
     warmup: Annotated[str, typer.Option(help="History before the first forecast.")] = "7d",
     every: Annotated[str, typer.Option(help="Time between two origins.")] = "30m",
     method: Annotated[str, typer.Option(help="auto, or the name of one method.")] = "auto",
+    policy: Annotated[
+        Path | None, typer.Option(help="Also score, and weigh the pool, by what its replicas would cost and miss.")
+    ] = None,
     engine: EngineName = Engine.PROCESSES,
 ) -> None:
     """Rolling-origin forecasts of a trace, without look-ahead, and how good they were."""
     leads, warm, pace = durations(lead, "--lead"), duration(warmup, "--warmup"), duration(every, "--every")
     folder = check_out(out)
-    from forecaster.catalogue import method_named
     from forecaster.errors import ShortHistory
     from forecaster.fleet import backtest_many
     from scaler.adapters.traces import read_trace
-    from scaler.app.fitting import workers_of
+    from scaler.app.fitting import scoring_for, workers_of
 
-    method_named(method)
+    scoring = scoring_for(policy, method)
     workers = workers_of(engine.value)
     series = read_trace(trace)
     with progress_bar("backtest") as bar:
         try:
-            result = backtest_many(series, workers, leads=leads, warmup=warm, every=pace, method=method, progress=bar)
+            result = backtest_many(
+                series,
+                workers,
+                leads=leads,
+                warmup=warm,
+                every=pace,
+                method=scoring.method,
+                calendar=scoring.calendar,
+                progress=bar,
+            )
         except ShortHistory as error:
             raise SettingsError(f"--warmup: found {warmup}; {trace}: {error}") from error
-    _write_backtest(result, folder, with_endpoint="" not in series)
+    _write_backtest(result, folder, with_endpoint="" not in series, per_replica=scoring.demand_per_replica)
     _show_scores(result)
     show(f"wrote {folder / 'forecasts.csv'} and {folder / 'scores.json'}")
 
 
-def _write_backtest(result: "BacktestResult", folder: Path, *, with_endpoint: bool) -> None:
+def _write_backtest(result: "BacktestResult", folder: Path, *, with_endpoint: bool, per_replica: float | None) -> None:
     import json
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "forecasts.csv").open("w", newline="") as file:
         result.write_csv(file, with_endpoint=with_endpoint)
-    (folder / "scores.json").write_text(json.dumps(result.scores(), indent=2, sort_keys=True) + "\n")
+    scores = result.scores(demand_per_replica=per_replica)
+    (folder / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n")
 
 
 def _show_scores(result: "BacktestResult") -> None:

@@ -1,0 +1,95 @@
+"""A new level is noticed within the hour, told beside the plain forecast, and believed by its record."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from forecaster.auto import Auto
+from forecaster.levelchange import believing, level_change
+from tests.forecaster.samples import a_panel, daily_counts
+
+STEP = timedelta(minutes=10)
+DAY = 144
+MEMBERS = ("persistence", "moving_mean", "seasonal_naive_day", "climate_bent")
+LEVELS = np.array([0.1, 0.5, 0.8, 0.9, 0.95, 0.99])
+SIX_HOURS = np.array([36])
+
+
+def counts(n_days=6, seed=0):
+    return daily_counts(n_days, STEP, mean_per_bin=200.0, seed=seed)
+
+
+def scaled(values, first, last, factor):
+    out = values.copy()
+    out[first:last] *= factor
+    return out
+
+
+@pytest.mark.parametrize(
+    ("what", "factor", "found"),
+    [
+        ("nothing", 1.0, 1.0),
+        ("a busier day", 1.4, 1.0),
+        ("three times as much", 3.0, 3.0),
+        ("a third", 1 / 3, 1 / 3),
+        ("nearly nothing", 0.001, 0.1),
+    ],
+)
+def test_only_a_plain_change_is_one_and_its_factor_is_measured(what, factor, found):
+    shifted = 4 * DAY + 50
+    panel = a_panel(scaled(counts(), shifted, None, factor), STEP)
+    factors, since = level_change(panel, np.array([shifted + 9]))
+    assert factors[0, 0] == pytest.approx(found, rel=0.15), what
+    assert since[0, 0] == (shifted + 9 if found == 1.0 else shifted)
+
+
+def test_a_change_of_half_an_hour_is_not_one_yet_and_after_a_day_it_is_the_level():
+    shifted = 4 * DAY + 51
+    panel = a_panel(scaled(counts(), shifted, None, 3.0), STEP)
+    factors, _ = level_change(panel, shifted + np.array([3, 6, DAY + 6]))
+    assert factors[0] == pytest.approx([1.0, 3.0, 1.0], rel=0.15)
+
+
+def test_where_days_differ_by_as_much_anyway_nothing_has_changed():
+    jumpy = np.random.default_rng(1).lognormal(0.0, 1.0, 6 * DAY // 3).repeat(3) * 200
+    panel = a_panel(scaled(jumpy, 4 * DAY + 51, None, 3.0), STEP)
+    factors, _ = level_change(panel, np.arange(4 * DAY + 57, 4 * DAY + 80))
+    assert np.all(factors == 1.0)
+
+
+def test_an_unseen_past_says_nothing_of_a_change():
+    values = counts()
+    values[: 4 * DAY] = np.nan
+    factors, since = level_change(a_panel(scaled(values, 4 * DAY + 51, None, 3.0), STEP), np.array([4 * DAY + 60]))
+    assert (factors[0, 0], since[0, 0]) == (1.0, 4 * DAY + 60)
+
+
+def test_hours_after_a_threefold_shift_the_forecast_for_tonight_has_shifted_too():
+    shifted = 4 * DAY + 30
+    origin = shifted + 12
+    fitted = Auto().fit(a_panel(counts(), STEP).until(4 * DAY), SIX_HOURS)
+    usual, after_shift = (
+        fitted.quantiles(a_panel(values, STEP).until(origin), np.array([origin]), SIX_HOURS, LEVELS)[0, 0, 0]
+        for values in (counts(), scaled(counts(), shifted, None, 3.0))
+    )
+    assert after_shift[1:] == pytest.approx(3 * usual[1:], rel=0.35)
+
+
+def test_a_level_that_never_lasted_is_believed_less_each_time():
+    values = counts(9)
+    bursts = [d * DAY + 40 for d in (4, 5, 6, 7)]
+    for first in bursts:
+        values = scaled(values, first, first + 9, 3.0)
+    panel = a_panel(values, STEP)
+    lead = np.array([6, 36])
+    fitted = Auto(members=MEMBERS).fit(panel.until(4 * DAY), lead)
+    origins = np.array([first + 8 for first in bursts])
+    ledger = fitted.ledger_until(panel, int(origins.max()) + 1)
+    trust = fitted._trust_in_told(panel, ledger, fitted._plain(panel, ledger), origins)[0, :, 1]
+    assert trust[-1] < trust[0] / 2
+
+
+def test_what_is_told_counts_by_its_trust_and_only_where_something_is_told():
+    plain, told = np.array([10.0, 10.0]), np.array([30.0, np.nan])
+    assert believing(plain, told, np.array([0.75, 0.75])).tolist() == [25.0, 10.0]
