@@ -57,8 +57,8 @@ FEW_REQUESTS = 30.0
 ALARM_LASTS = timedelta(hours=24)
 ALARM_LEAD = timedelta(hours=1)
 FRESH_LEAD = timedelta(hours=1)
+TOLD_PRIOR = 0.8  # trust in a new level before any change of level was seen to last or not
 TOLD_RULE = WeightRule(half_life_days=7.0, prior_forecasts=3.0)
-TOLD_PRIOR = 0.8  # trust in the new level before any change of level was seen to last or not
 ALARMED_MEMORY = 0.1  # of the half-life of weights, after an alarm
 MANY_LEADS = 40
 PATH_MINUTES = 15
@@ -262,7 +262,7 @@ class FittedAuto:
         rule = self.method.weight_rule
         day = 86_400 / panel.step_seconds
         prior = np.array(self.method.prior) if self.method.prior else None
-        fresh = self._fresh(panel, ledger, losses, origins)
+        fresh = self._fresh(panel, ledger, losses, origins, rule.fresh_reach_hours)
 
         def remembering(days: float) -> FloatArray:
             return method_weights(known_losses(losses, made, ended, origins, days * day), rule, prior, fresh)
@@ -272,13 +272,17 @@ class FittedAuto:
             return weights
         return np.where(alarms[..., None, None], remembering(rule.half_life_days * ALARMED_MEMORY), weights)
 
-    def _fresh(self, panel: Panel, ledger: Ledger, losses: FloatArray, origins: IntArray) -> FloatArray:
-        """The sums of known_losses at about FRESH_LEAD, quickly forgotten, for every longer lead; 0 for the others."""
+    def _fresh(
+        self, panel: Panel, ledger: Ledger, losses: FloatArray, origins: IntArray, reach_hours: float
+    ) -> FloatArray:
+        """The sums of known_losses at about FRESH_LEAD, quickly forgotten, for every longer lead, where they count for
+        exp(-lead / reach); 0 for the others."""
         made, ended = bins_of(panel, ledger)
         near = int(np.argmin(np.abs(np.log1p(ledger.steps_ahead) - np.log1p(panel.steps(FRESH_LEAD)))))
         half_life = self.method.weight_rule.fresh_half_life_days * 86_400 / panel.step_seconds
         sums = known_losses(losses[:, :, [near]], made, ended[:, [near]], origins, half_life)
-        return np.where((ledger.steps_ahead > ledger.steps_ahead[near])[:, None], sums, 0.0)
+        says = np.exp(-ledger.ahead_hours(panel) / reach_hours)
+        return np.asarray(sums * np.where(ledger.steps_ahead > ledger.steps_ahead[near], says, 0.0)[:, None])
 
     def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
         path = path_leads(panel, steps_ahead)
@@ -347,7 +351,8 @@ class FittedAuto:
         losses = mean_pinball(ledger.actual, both, POOL_LEVELS)
         day = 86_400 / panel.step_seconds
         sums = known_losses(losses, made, ended, origins, TOLD_RULE.half_life_days * day)
-        fresh = self._fresh(panel, ledger, losses, origins)
+        # Whether a change of level is one, an hour tells for a day as well.
+        fresh = self._fresh(panel, ledger, losses, origins, reach_hours=np.inf)
         return method_weights(sums, TOLD_RULE, np.array([1.0 - TOLD_PRIOR, TOLD_PRIOR]), fresh)[..., 1]
 
     def _plain(self, panel: Panel, ledger: Ledger) -> FloatArray:

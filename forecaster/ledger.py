@@ -23,6 +23,10 @@ class Ledger:
     told: FloatArray
     actual: FloatArray
 
+    def ahead_hours(self, panel: Panel) -> FloatArray:
+        """Hours from the issue of a forecast to the end of its bin, (n_leads,)."""
+        return np.asarray((self.steps_ahead + 1.0) * panel.step_seconds / 3600.0)
+
     def extended(self, newer: "Ledger", keep_from: float) -> "Ledger":
         old = self.made >= keep_from
         return Ledger(

@@ -25,7 +25,8 @@ class WeightRule:
 
     The outcomes of a long lead tell late: a method that stopped fitting this morning is found out a lead later. So
     weights of leads beyond an hour are also multiplied by the same ratio of the losses at an hour, quickly forgotten
-    (`fresh_half_life_days`), to the power of `fresh_sharpness`.
+    (`fresh_half_life_days`), to the power of `fresh_sharpness`. What an hour tells of a day is little: it counts for
+    exp(-lead / `fresh_reach_hours`).
     """
 
     sharpness: float = 5.0
@@ -35,6 +36,7 @@ class WeightRule:
     fresh_sharpness: float = 1.0
     fresh_half_life_days: float = 0.2
     fresh_prior_forecasts: float = 2.0
+    fresh_reach_hours: float = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
