@@ -25,7 +25,7 @@ from forecaster.leadfeatures import (
     typical_demand,
 )
 from forecaster.methods.forest import Forest
-from forecaster.methods.learners import boosted_trees
+from forecaster.methods.learners import BoostedTrees
 from forecaster.series import FloatArray
 
 FITTED_LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.998)
@@ -134,10 +134,13 @@ def fit_lead_model(tapes: Sequence[DemandTape], lead_steps: int, peak_seconds: f
     features[:, np.isnan(features).all(axis=0)] = (
         0.0  # a column never seen cannot be binned; constant, it is never split
     )
+    trees = BoostedTrees(
+        features, max_iter=N_TREES, learning_rate=LEARNING_RATE, max_leaf_nodes=N_LEAVES, min_samples_leaf=MIN_LEAF
+    )
     return LeadModel(
         lead_steps=lead_steps,
-        forests=tuple(_fit(features, lead, level) for level in FITTED_LEVELS),
-        peak=_fit(features, peak, PEAK_LEVEL),
+        forests=tuple(_as_arrays(trees.fit(lead, level)) for level in FITTED_LEVELS),
+        peak=_as_arrays(trees.fit(peak, PEAK_LEVEL)),
         highest=float(np.nanmax(demand_now(tapes[0], np.arange(len(tapes[0]) + 1)))) if len(tapes) == 1 else np.inf,
         n_rows=len(features),
     )
@@ -158,16 +161,6 @@ def _training_rows(
     known = np.isfinite(lead) & np.isfinite(peak) & (scale > LEAST_SCALE * np.nanmean(tape.values))
     features = lead_features(tape, 0, n, lead_steps)[rows[known]]
     return features, lead[known], peak[known]
-
-
-def _fit(features: FloatArray, target: FloatArray, level: float) -> Forest:
-    size = {
-        "max_iter": N_TREES,
-        "learning_rate": LEARNING_RATE,
-        "max_leaf_nodes": N_LEAVES,
-        "min_samples_leaf": MIN_LEAF,
-    }
-    return _as_arrays(boosted_trees(features, target, level=level, **size))
 
 
 def _as_arrays(model: Any) -> Forest:

@@ -1,5 +1,6 @@
 """Demand as a regular UTC grid."""
 
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -76,14 +77,19 @@ class DemandSeries:
     def until(self, when: datetime) -> Self:
         """Only the bins that had ended by `when`: what could have been known then."""
         n = int(np.clip((when - self.start) // self.step, 0, len(self.values)))
-        return type(self)(unit=self.unit, start=self.start, step=self.step, values=self.values[:n])
+        return self.part(0, n)
 
     def since(self, when: datetime) -> Self:
         """Only the bins that start at `when` or later."""
         skipped = int(np.clip(-((self.start - when) // self.step), 0, len(self.values)))
-        return type(self)(
-            unit=self.unit, start=self.start + skipped * self.step, step=self.step, values=self.values[skipped:]
-        )
+        return self.part(skipped, len(self.values))
+
+    def part(self, first: int, last: int) -> Self:
+        """The bins first..last-1 (0 <= first), as a view: they were checked once and cannot be written."""
+        found = copy(self)
+        object.__setattr__(found, "start", self.start + first * self.step)
+        object.__setattr__(found, "values", self.values[first:last])
+        return found
 
     def resampled(self, step: timedelta) -> Self:
         """The same demand on another grid. A coarser one, aligned to multiples of `step` since the epoch, has means

@@ -1,7 +1,7 @@
 """One turn as one row: snapshot, decision, result. Replay, audit and the dashboard read the same rows."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -51,13 +51,13 @@ class DecisionRecord:
             "final": decision.final,
             "sentence": decision.sentence(),
             "why_setting": decision.why_setting,
-            "plan": _plain(asdict(decision.plan)) if decision.plan else None,
-            "verdicts": [_plain(asdict(verdict)) for verdict in decision.verdicts],
-            "signals": _plain(asdict(snap.signals)) if snap.signals else None,
+            "plan": _plain(vars(decision.plan)) if decision.plan else None,
+            "verdicts": [_plain(vars(verdict)) for verdict in decision.verdicts],
+            "signals": _plain(vars(snap.signals)) if snap.signals else None,
             "queue": _plain(snap.queue),
             "reactive": _plain(dict(snap.reactive)),
-            "setting": _plain(asdict(snap.choice.setting)) if snap.choice else None,
-            "idle": _plain(asdict(snap.idle)) if snap.idle else None,
+            "setting": _plain(vars(snap.choice.setting)) if snap.choice else None,
+            "idle": _plain(vars(snap.idle)) if snap.idle else None,
             "demand_per_replica": snap.profile.demand_per_replica,
             "startup_p95_seconds": snap.profile.startup.p95.total_seconds(),
             "hold_scale_in_until": decision.hold_scale_in_until.isoformat() if decision.hold_scale_in_until else None,

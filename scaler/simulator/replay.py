@@ -4,10 +4,11 @@ The policy's mode does not matter here: orders are carried out. What is the same
 """
 
 import os
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from math import nan
 from multiprocessing import get_context
@@ -31,6 +32,9 @@ OWN = "headstart"
 OWN_KNOB = (0.9, 0.97, 0.99, 0.997, 0.999)
 """The product's own knob on a frontier: the objective that it is promised to keep. On endpoints that go to zero the
 price of a cold request decides instead: it is scaled by (1 - policy's objective) / (1 - value)."""
+
+WORTH_A_PROCESS = timedelta(days=2)
+"""A shorter test is played in about the time in which another process begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +82,8 @@ def run_replay(
 ) -> ReplayResult:
     """The request played from beginning to end. The same request gives the same result.
 
-    With several endpoints and `processes` > 1 (`make_advisor` must be picklable then) endpoints are spread over
-    processes. `whole_cycle` turns the cycle even where compiled turns give the same orders.
+    With `processes` > 1 (`make_advisor` must be picklable then) endpoints are spread over processes, and of a few
+    endpoints with a long test the parts. `whole_cycle` turns the cycle even where compiled turns give the same orders.
     Raises TraceError where the warm-up leaves nothing to test, SettingsError for an unknown baseline.
     """
     known = (REACTIVE, *BASELINES)
@@ -89,22 +93,58 @@ def run_replay(
     if not request.traces:
         raise TraceError("the trace holds no endpoint; need at least one")
     names = sorted(request.traces)
-    run = partial(_endpoint, request, make_advisor, whole_cycle)
-    results = {}
-    if processes > 1 and len(names) > 1:
+    parted = len(names) < processes
+    jobs = [(name, part) for name in names for part in (_parts(request, name) if parted else [request])]
+    found: dict[EndpointId, list[EndpointResult]] = {name: [] for name in names}
+    if processes > 1 and len(jobs) > 1:
+        progress("", 0, len(jobs))
+        run = partial(_endpoint, make_advisor, whole_cycle)
         # Fresh processes: a fork of one that has used OpenMP may hang.
-        with ProcessPoolExecutor(min(processes, len(names)), get_context("spawn"), _one_thread) as pool:
-            for done, (name, result) in enumerate(zip(names, pool.map(run, names), strict=True), start=1):
-                results[name] = result
-                progress(str(name), done, len(names))
+        with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), _one_thread) as pool:
+            results = pool.map(run, *zip(*jobs, strict=True))
+            for done, ((name, _), result) in enumerate(zip(jobs, results, strict=True), start=1):
+                found[name].append(result)
+                progress(str(name), done, len(jobs))
     else:
-        for done, name in enumerate(names, start=1):
-            inner = progress if len(names) == 1 else lambda what, done, total: None
-            results[name] = _endpoint(request, make_advisor, whole_cycle, name, inner)
-            if len(names) > 1:
-                progress(str(name), done, len(names))
+        for done, (name, part) in enumerate(jobs, start=1):
+            inner = progress if len(jobs) == 1 else lambda what, done, total: None
+            found[name].append(_endpoint(make_advisor, whole_cycle, name, part, inner))
+            if len(jobs) > 1:
+                progress(str(name), done, len(jobs))
     return ReplayResult(
-        endpoints=results, several=request.named or len(names) > 1, seed=request.seed, faults=request.faults
+        endpoints={name: _together(request, parts) for name, parts in found.items()},
+        several=request.named or len(names) > 1,
+        seed=request.seed,
+        faults=request.faults,
+    )
+
+
+def _parts(request: ReplayRequest, name: EndpointId) -> list[ReplayRequest]:
+    """What takes longest of one endpoint's replay apart, the longest first; a short one is not parted."""
+    trace = request.traces[name]
+    if (request.length or trace.end - trace.start - request.warmup) < WORTH_A_PROCESS:
+        return [request]
+    others = tuple(key for key in request.baselines if key != REACTIVE)
+    parts = []
+    if request.with_own:
+        parts.append(replace(request, baselines=(), with_clairvoyant=False))
+    if REACTIVE in request.baselines:
+        parts.append(replace(request, baselines=(REACTIVE,), with_own=False, with_clairvoyant=False))
+    if others or request.with_clairvoyant:
+        parts.append(replace(request, baselines=others, with_own=False))
+    return parts or [request]
+
+
+def _together(request: ReplayRequest, parts: Sequence[EndpointResult]) -> EndpointResult:
+    """One endpoint's result from those of its parts, in the order of the request."""
+    outcomes = ChainMap(*(dict(part.outcomes) for part in parts))
+    frontier = ChainMap(*(dict(part.frontier) for part in parts))
+    keys = (OWN, *request.baselines)
+    return replace(
+        parts[0],
+        outcomes={key: outcomes[key] for key in keys if key in outcomes},
+        clairvoyant=parts[-1].clairvoyant,
+        frontier={key: frontier[key] for key in (*keys[1:], OWN) if key in frontier},
     )
 
 
@@ -115,10 +155,10 @@ def _one_thread() -> None:
 
 
 def _endpoint(
-    request: ReplayRequest,
     make_advisor: MakeAdvisor,
     whole_cycle: bool,
     name: EndpointId,
+    request: ReplayRequest,
     progress: Progress = lambda what, done, total: None,
 ) -> EndpointResult:
     span = span_of(request, name)
@@ -195,6 +235,6 @@ def _own_point(
         frontier=False,
         with_clairvoyant=False,
     )
-    outcome = _endpoint(alone, make_advisor, whole_cycle, name).outcomes[OWN]
+    outcome = _endpoint(make_advisor, whole_cycle, name, alone).outcomes[OWN]
     wait = spec.slo.queue_wait.total_seconds()
     return Point(knob=objective, replica_hours=outcome.replica_hours, slo_attainment=outcome.attainment(wait))

@@ -83,20 +83,23 @@ class SimulatedSource:
 
     def __init__(self, world: World, units: Mapping[EndpointId, DemandUnit]) -> None:
         self._world = world
-        self._units = units
-        self._values = {endpoint: self._with_outages(demand) for endpoint, demand in world.demand.items()}
+        self._shown = {
+            endpoint: DemandSeries(
+                unit=units[endpoint], start=world.grid.start, step=world.grid.step, values=self._with_outages(demand)
+            )
+            for endpoint, demand in world.demand.items()
+        }
         self._recent_steps = RECENT // world.grid.step
 
     def _with_outages(self, demand: StepDemand) -> FloatArray:
         values, grid = demand.values(), self._world.grid
         for outage in self._world.outages:
             values[max(0, grid.index(outage.start)) : max(0, grid.index(outage.end))] = nan
-        values.setflags(write=False)
         return values
 
     def everything(self, endpoint: EndpointId) -> DemandSeries:
         """All demand that is ever shown, the future included: for what is prepared in batches."""
-        return self._series(endpoint, 0, self._world.grid.n_steps)
+        return self._shown[endpoint]
 
     def history(
         self, policies: Sequence[ScalingPolicy], start: datetime, end: datetime, step: timedelta
@@ -106,15 +109,15 @@ class SimulatedSource:
         first = max(0, grid.index(start))
         last = min(self._world.step, max(first, (end - grid.start) // grid.step))
         return {
-            policy.endpoint: self._series(policy.endpoint, first, last).resampled(step)
+            policy.endpoint: self._shown[policy.endpoint].part(first, last).resampled(step)
             for policy in policies
-            if policy.endpoint in self._values
+            if policy.endpoint in self._shown
         }
 
     def read(self, policies: Sequence[ScalingPolicy], now: datetime) -> Mapping[EndpointId, Reading]:
         self._answer()
         step = self._world.step
-        return {policy.endpoint: self._reading(policy, step) for policy in policies if policy.endpoint in self._values}
+        return {policy.endpoint: self._reading(policy, step) for policy in policies if policy.endpoint in self._shown}
 
     def problems(self) -> Mapping[EndpointId, str]:
         return {}
@@ -123,18 +126,9 @@ class SimulatedSource:
         if any(outage.covers(self._world.clock.time) for outage in self._world.outages):
             raise SourceUnavailable("metrics: no answer (simulated outage)")
 
-    def _series(self, endpoint: EndpointId, first: int, last: int) -> DemandSeries:
-        grid = self._world.grid
-        return DemandSeries(
-            unit=self._units[endpoint],
-            start=grid.time(first),
-            step=grid.step,
-            values=self._values[endpoint][first:last],
-        )
-
     def _reading(self, policy: ScalingPolicy, step: int) -> Reading:
         lane = self._world.lanes[policy.endpoint]
-        recent = self._series(policy.endpoint, max(0, step - self._recent_steps), step)
+        recent = self._shown[policy.endpoint].part(max(0, step - self._recent_steps), step)
         busy = busy_fraction(lane)
         slots = policy.spec.capacity.max_concurrency
         unit_seconds = 1.0 if policy.spec.demand.unit.is_rate else lane.step_seconds

@@ -6,6 +6,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from forecaster.lead import LEVELS, LeadModel, _as_arrays, fit_lead_model, with_tail
 from forecaster.leadfeatures import DemandTape, lead_features, trailing_max
+from forecaster.methods.learners import BoostedTrees
 
 STEP, LEAD, DAY = 15.0, 10, 5760
 
@@ -105,3 +106,16 @@ def test_the_tail_beyond_the_fitted_levels_is_exponential() -> None:
 def test_trailing_max_is_the_highest_of_the_window() -> None:
     values = np.array([3.0, np.nan, 1.0, 2.0, 0.0])
     assert trailing_max(values, 3).tolist() == [3.0, 3.0, 3.0, 2.0, 2.0]
+
+
+def test_fits_that_share_their_bins_give_the_trees_of_fits_that_do_not() -> None:
+    rng = np.random.default_rng(0)
+    features, size = rng.normal(size=(2_000, 4)), {"max_iter": 3, "max_leaf_nodes": 7}
+    features[rng.random(features.shape) < 0.05] = np.nan
+    shared = BoostedTrees(features, **size)
+    for level in (0.5, 0.9):
+        target = np.nan_to_num(features[:, 0]) + level * rng.normal(size=2_000)
+        alone = HistGradientBoostingRegressor(
+            loss="quantile", quantile=level, early_stopping=False, random_state=0, **size
+        ).fit(features, target)
+        assert np.array_equal(shared.fit(target, level).predict(features), alone.predict(features))

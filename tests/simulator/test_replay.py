@@ -237,6 +237,18 @@ def test_several_processes_give_what_one_gives():
     assert summary(run_replay(request, present_advisor, processes=2)) == summary(run_replay(request, present_advisor))
 
 
+def test_the_parts_of_one_endpoint_in_several_processes_write_what_one_process_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr("scaler.simulator.replay.WORTH_A_PROCESS", timedelta(0))
+    request = a_request(a_series(counts(hours=3)), baselines=("hpa", "reactive", "static"), frontier=True)
+    for processes in (1, 2):
+        result = run_replay(request, present_advisor, processes=processes)
+        write_replay(result, tmp_path / str(processes), report(result))
+    names = {file.name for file in (tmp_path / "1").iterdir()}
+    assert {"timeline-reactive.csv", "frontier.csv"} <= names
+    for name in names:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
 def test_what_an_outage_hid_stays_hidden_from_what_is_prepared_in_batches():
     seen = []
 

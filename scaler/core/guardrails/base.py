@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from scaler.core.bounds import ActiveBounds
 from scaler.domain.decision import CapacityPlan, GuardrailVerdict, Reason
@@ -34,6 +35,7 @@ Guardrail = Callable[[Case, int], GuardrailVerdict]
 """Pure: a case and the order so far in, a verdict with the order after it out."""
 
 
+@lru_cache(maxsize=4096)  # most verdicts are this one
 def unchanged(guardrail: str, order: int) -> GuardrailVerdict:
     """The verdict of a guardrail that had nothing to say."""
     return GuardrailVerdict(

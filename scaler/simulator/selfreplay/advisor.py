@@ -111,10 +111,11 @@ class SelfReplayAdvisor:
             terms = idle.terms_of(policy, startup, self._turn)
             self._idle[policy.endpoint], advice = idle.advance(state, reading.recent, terms, replicas, now)
             return advice
-        above = np.flatnonzero(reading.recent.values > 0)
-        last = reading.recent.start + int(above[-1]) * reading.recent.step if len(above) else None
         return IdleAdvice(
-            last_arrival=last, keep=False, pre_warm=False, reason="the replayed setting expects no need for a replica"
+            last_arrival=_last_arrival(reading.recent),
+            keep=False,
+            pre_warm=False,
+            reason="the replayed setting expects no need for a replica",
         )
 
     def _new_idle(self, policy: ScalingPolicy, startup: timedelta) -> idle.IdleState:
@@ -171,6 +172,13 @@ class SelfReplayAdvisor:
             replay.rows.make(at + 1)
         else:
             replay.rows.make_ahead(foreseen, at + 1, replay.replayed + self._period(policy) + 1)
+
+
+def _last_arrival(recent: DemandSeries) -> datetime | None:
+    """When the last bin with demand began; None: there was none."""
+    backwards = recent.values[::-1] > 0
+    back = int(backwards.argmax()) if len(backwards) else 0
+    return recent.end - (back + 1) * recent.step if len(backwards) and backwards[back] else None
 
 
 def _planned_growth(policy: ScalingPolicy, now: datetime, ahead: timedelta) -> float:

@@ -134,22 +134,31 @@ class ForecastWatch:
         self._watched = self._sampled = 0
         self._surprised_at = -(2**40)
         self._stances = np.zeros(0, dtype=np.int8)
+        self._looked_from = 0
+        self._odd = self._too_low = np.zeros(0, dtype=np.bool_)
 
     def watch(self, at: int) -> None:
         """Look at the made rows up to `at`, each once."""
         first = max(self._watched, self._rows.kept_from)
         if at < first:
             return
-        gaps = self._rows.gaps(first, at + 1, UPPER_LEVEL, MIDDLE_LEVEL)
-        for row in np.flatnonzero(self._usual.too_low(gaps)):
-            self._mark(first + int(row), CAUTIOUS_STARTUPS * self._rules.startup_steps, Stance.CAUTIOUS)
-        odd = self._usual.odd(gaps)
+        if at >= self._looked_from + len(self._odd):
+            self._look(first)
+        begin, end = first - self._looked_from, at + 1 - self._looked_from
+        if self._too_low[begin:end].any():
+            for row in first + np.flatnonzero(self._too_low[begin:end]):
+                self._mark(int(row), CAUTIOUS_STARTUPS * self._rules.startup_steps, Stance.CAUTIOUS)
         self._watched = at + 1
         self._sampled = max(self._sampled, first - self._apart)
         while self._sampled + self._apart <= at:
             self._sampled += self._apart
             if self._sampled >= first:
-                self._sample(self._sampled, bool(odd[self._sampled - first]))
+                self._sample(self._sampled, bool(self._odd[self._sampled - self._looked_from]))
+
+    def _look(self, first: int) -> None:
+        """See what is odd among all rows made from `first` on: what is usual, and the model, stay until `learn`."""
+        gaps = self._rows.gaps(first, self._rows.made, UPPER_LEVEL, MIDDLE_LEVEL)
+        self._looked_from, self._odd, self._too_low = first, self._usual.odd(gaps), self._usual.too_low(gaps)
 
     def _sample(self, at: int, odd: bool) -> None:
         """What came of the row one lead (and the minute that is demand) before `at`, and what row `at` says itself."""
@@ -176,6 +185,7 @@ class ForecastWatch:
     def learn(self, first: int, last: int) -> None:
         """Take the rows first..last-1 for usual, unless what came of them raised an alarm: what a broken forecast looks
         like is not learned."""
+        self._odd = self._too_low = np.zeros(0, dtype=np.bool_)
         if self.stance(last - 1) is not Stance.SURPRISED:
             self._usual.learn(self._rows.gaps(first, last, UPPER_LEVEL, MIDDLE_LEVEL)[:, :: self._rows.tape.steps(60)])
 
