@@ -33,7 +33,7 @@ from scaler.cycle import TURN, prior_profile
 from scaler.domain.policy import ScalingPolicy
 from scaler.simulator.baselines.base import play, site_of
 from scaler.simulator.baselines.registry import BASELINES
-from scaler.simulator.compiled import Signals
+from scaler.simulator.compiled import Outcomes, Signals
 from scaler.simulator.lane import Lane, outcome_of
 from scaler.simulator.oracle import Task, feasible
 from scaler.simulator.selfreplay.family import COLUMN_LEVELS
@@ -152,8 +152,10 @@ class Tally:
     cost: np.ndarray
     bad: np.ndarray
     arrived: float = 0.0
+    starts: int = 0
 
     def take(self, outcome: BlockOutcome) -> None:
+        self.starts += int(outcome.starts[OWN])
         self.cost += outcome.cost
         self.bad += outcome.bad
         self.arrived += outcome.arrived
@@ -183,13 +185,13 @@ def replayed(
     }
     kept: list[BaseRows] = []
 
-    def on_block(first: int, last: int, signals: Signals, cost: np.ndarray, bad: np.ndarray) -> None:
+    def on_block(first: int, last: int, signals: Signals, outcomes: Outcomes) -> None:
         # What arrived while nothing was seen still has to be served.
         real = signals._replace(arrivals=case.work[first:last])
         ahead = signals.ahead[: len(COLUMN_LEVELS)]
         kept.append(BaseRows(now=signals.now, ahead=ahead.copy(), peaks=signals.peaks, floors=signals.floors))
         for tally in tallies.values():
-            outcome = tally.paths.play(real, cost, bad, first, last)
+            outcome = tally.paths.play(real, outcomes, first, last)
             tally.paths.choose()
             if first >= case.test.start:
                 tally.take(outcome)
@@ -279,6 +281,7 @@ def run_case(case: Case, arguments: argparse.Namespace) -> dict:
         result[str(objective)] = {
             "ratio": tally.hours(OWN) / oracle,
             "attained": tally.attained(OWN),
+            "starts": tally.starts,
             "shadow_ratio": tally.hours(SHADOW) / oracle,
             "shadow_attained": tally.attained(SHADOW),
             "to_baseline": tally.hours(OWN) / hours,

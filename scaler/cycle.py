@@ -8,6 +8,7 @@ import numpy as np
 
 from forecaster.errors import ForecasterError
 from forecaster.series import DemandSeries, DemandUnit
+from scaler.core import rule
 from scaler.core.capacity import CapacityObservation, LearnedCapacity, advance, profile_of
 from scaler.core.decide import decide
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
@@ -24,6 +25,8 @@ TURN = timedelta(seconds=15)
 LOOK_BACK = timedelta(hours=1)
 """The HPA's longest window: no stabilisation window or rate period reaches further."""
 LOOK_BACK_AT_LEAST = timedelta(minutes=2)
+SLOWEST_STARTUP = 4.0
+"""Start-ups that take longer than the policy expects by more than this factor are looked back at in part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +290,9 @@ def look_back(policy: ScalingPolicy) -> timedelta:
         if isinstance(rules.stabilization_window, timedelta):
             spans.append(rules.stabilization_window)
         spans.extend(limit.period for limit in rules.policies)
+    if behavior.scale_down.stabilization_window == "auto":
+        # A share of the learned start-up time, which may be a few times what the policy expects.
+        spans.append(SLOWEST_STARTUP * rule.AUTO_WINDOW_STARTUPS * policy.spec.startup.expected)
     return min(max(spans), LOOK_BACK)
 
 

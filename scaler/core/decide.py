@@ -90,16 +90,14 @@ def _plan(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals, u
             turn_seconds,
             lead_steps,
         )
-    order_now = rule.wanted_at_lead(
-        signals.demand_now, signals.demand_ahead, signals.dip_floor, at_lead, turn_seconds, usable
-    )
-    keep = rule.worth_keeping(replicas.desired, signals.demand_now, signals.peak_soon, backlog, turn_seconds, usable)
+    demand = rule.demand_at_lead(signals.demand_now, signals.demand_ahead, signals.dip_floor, at_lead, turn_seconds)
+    present = signals.demand_now + backlog / turn_seconds
     return CapacityPlan(
         needed=tuple(rule.replicas_for(demand, usable) for demand in signals.ahead),
-        order_now=order_now,
-        keep=keep,
+        order_now=rule.replicas_for(demand, usable),
+        keep=rule.worth_keeping(replicas.desired, demand, signals.peak_soon, present, usable),
         binding_at=snapshot.now + profile.startup.p95,
-        demand_at_binding=max(signals.demand_now, signals.demand_ahead, signals.dip_floor) + at_lead / turn_seconds,
+        demand_at_binding=demand,
     )
 
 

@@ -12,8 +12,12 @@ import numpy as np
 
 from forecaster.series import FloatArray
 
-SLACK_REPLICAS = 0.3
-"""A need of 4.3 replicas is served by 4: the queue wait that the SLO allows absorbs the rest."""
+SLACK_REPLICAS = 0.45
+"""A need of 4.45 replicas is served by 4: the queue wait that the SLO allows absorbs the rest."""
+KEEP_SLACK_REPLICAS = 0.15
+"""Five that stand are kept down to a need of 4.15: one bound for both ways would order and let go at every crossing."""
+AUTO_WINDOW_STARTUPS = 0.5
+"""scaleDown.stabilizationWindow: auto, in start-up times: a lower order must have stood for so long."""
 FIRST_REPLICA_SLACK = 0.05
 """The first replica has no queue to lean on: nobody is served before it is ready."""
 CHANCE = 4.0
@@ -52,36 +56,28 @@ def backlog_after_startup(
     return backlog
 
 
-def replicas_for(demand_per_second: float, usable_per_replica: float) -> int:
-    """The smallest count that carries the demand, less the slack: a need of 4.3 takes 4, of 0.3 one, of 0.05 none."""
+def replicas_for(demand_per_second: float, usable_per_replica: float, slack: float = SLACK_REPLICAS) -> int:
+    """The smallest count that carries the demand, less the slack: a need of 4.4 takes 4, of 0.4 one, of 0.05 none."""
     need = demand_per_second / usable_per_replica
     if need <= FIRST_REPLICA_SLACK:
         return 0
-    return max(1, ceil(need - SLACK_REPLICAS))
+    return max(1, ceil(need - slack))
 
 
-def wanted_at_lead(
-    demand_now: float,
-    demand_ahead: float,
-    dip_floor: float,
-    backlog_at_lead: float,
-    drain_seconds: float,
-    usable_per_replica: float,
-) -> int:
-    """Replicas that must be ready one start-up time from now: the highest of the three demands, plus draining the
-    queue.
+def demand_at_lead(
+    demand_now: float, demand_ahead: float, dip_floor: float, backlog_at_lead: float, drain_seconds: float
+) -> float:
+    """Demand that must be served one start-up time from now: the highest of the three, plus draining the queue."""
+    return max(demand_now, max(demand_ahead, dip_floor)) + backlog_at_lead / drain_seconds
+
+
+def worth_keeping(have: int, demand: float, peak_soon: float, present: float, usable_per_replica: float) -> int:
+    """How many of `have` are not let go, with less slack than an order has: what the `demand` that is ordered for, the
+    next minutes or the present need.
+
+    Example: five stand for a need of 4.2: an order would be for 4, but all five are kept; at 4.1 one goes.
     """
-    demand = max(demand_now, max(demand_ahead, dip_floor)) + backlog_at_lead / drain_seconds
-    return replicas_for(demand, usable_per_replica)
-
-
-def worth_keeping(
-    have: int, demand_now: float, peak_soon: float, backlog: float, drain_seconds: float, usable_per_replica: float
-) -> int:
-    """How many of `have` are not let go: what the next minutes are likely to need again, or the present needs."""
-    soon = replicas_for(peak_soon, usable_per_replica)
-    present = replicas_for(demand_now + backlog / drain_seconds, usable_per_replica)
-    return min(have, max(soon, present))
+    return min(have, replicas_for(max(demand, max(peak_soon, present)), usable_per_replica, KEEP_SLACK_REPLICAS))
 
 
 def up_limit(

@@ -61,10 +61,10 @@ class Columns(NamedTuple):
 class Rules(NamedTuple):
     """What is the same for all settings. Times are in steps where they say so; `select_*`: 1 Max, 0 Min, -1 Disabled.
 
-    `limits_*` are the behavior's policies: columns period steps, 1 for a fraction, value. `windows` are the up and down
-    stabilisation windows in steps. `is_rate`: 0 for a level, which has no backlog of its own. `queue_above` and
-    `busy_above` are thresholds on what waits before each ready replica and on the share of its room in use (infinite:
-    none); one that is exceeded holds scale-in for `hold_steps`.
+    `limits_*` are the behavior's policies: columns period steps, 1 for a fraction, value. `window_*` are the
+    stabilisation windows in steps; `window_last` is the one down from a single replica. `is_rate`: 0 for a level, which
+    has no backlog of its own. `queue_above` and `busy_above` are thresholds on what waits before each ready replica and
+    on the share of its room in use (infinite: none); one that is exceeded holds scale-in for `hold_steps`.
     """
 
     step_seconds: float
@@ -84,14 +84,30 @@ class Rules(NamedTuple):
     select_down: int
     window_up: int
     window_down: int
+    window_last: int
+
+
+class Outcomes(NamedTuple):
+    """What came of each run, all (n_runs,) and added up: `cost` in replica-steps, `bad` work that waited too long,
+    `starts` replicas ordered, those that were let go before they were ready included."""
+
+    cost: FloatArray
+    bad: FloatArray
+    starts: FloatArray
+
+
+def no_outcomes(n_runs: int) -> Outcomes:
+    """Before the first step."""
+    return Outcomes(np.zeros(n_runs), np.zeros(n_runs), np.zeros(n_runs))
 
 
 class State(NamedTuple):
     """Where each run stands, changed in place. `starting[run, age]` replicas were ordered `age` steps ago.
 
-    `history` (n_runs, look_back, 2): recommended and change of earlier turns, newest first. `waiting` (n_runs, m, 3):
-    queue at the end, work, and room since, of the last steps whose wait is not yet known, newest first. `busy` is the
-    share of the room that served in the last step; `hold` the steps for which a threshold still holds scale-in.
+    `history` (n_runs, look_back, 2): recommended and change of earlier turns, newest first (NaN: none yet).
+    `waiting` (n_runs, m, 3): queue at the end, work, and room since, of the last steps whose wait is not yet known,
+    newest first. `busy` is the share of the room that served in the last step; `hold` the steps for which a threshold
+    still holds scale-in.
     """
 
     ready: IntArray
@@ -106,7 +122,7 @@ class State(NamedTuple):
 def new_state(n_runs: int, rules: Rules, ready: int = 0) -> State:
     """All runs with `ready` replicas, nothing starting and nothing waiting."""
     periods = np.concatenate([rules.limits_up[:, 0], rules.limits_down[:, 0]])
-    look_back = max(rules.window_up, rules.window_down, int(np.ceil(periods.max(initial=1.0))) - 1)
+    look_back = max(rules.window_up, rules.window_down, rules.window_last, int(np.ceil(periods.max(initial=1.0))) - 1)
     history = np.zeros((n_runs, look_back, 2))
     history[:, :, 0] = np.nan
     return State(
@@ -123,7 +139,7 @@ def new_state(n_runs: int, rules: Rules, ready: int = 0) -> State:
 for _function in (
     rule.replicas_for,
     rule.backlog_after_startup,
-    rule.wanted_at_lead,
+    rule.demand_at_lead,
     rule.worth_keeping,
     rule.panic_floor,
     rule.threshold_floor,
@@ -148,11 +164,10 @@ def _bound(digest: int) -> Callable[..., int]:
         plays: IntArray,
         rules: Rules,
         state: State,
-        cost: FloatArray,
-        bad: FloatArray,
+        outcomes: Outcomes,
         orders: IntArray,
     ) -> int:
-        _replay(signals, columns, plays, rules, state, cost, bad, orders)
+        _replay(signals, columns, plays, rules, state, outcomes, orders)
         return digest
 
     compiled: Callable[..., int] = numba.njit(cache=True, error_model="numpy")(bound)
@@ -165,17 +180,16 @@ def replay(
     plays: IntArray,
     rules: Rules,
     state: State,
-    cost: FloatArray,
-    bad: FloatArray,
+    outcomes: Outcomes,
     orders: IntArray,
 ) -> None:
-    """Every run through all steps; `state` moves on, and the outcome is added to `cost` and `bad`.
+    """Every run through all steps; `state` moves on, and what came of them is added to `outcomes`.
 
-    `plays` (n_runs,) is the setting that each run plays. `cost` (n_runs,) gets replica-steps, `bad` (n_runs,) the work
-    that waited longer than `wait_steps` (known `wait_steps` later, so some of it belongs to the steps before). `orders`
-    (n_runs, n) gets the orders, unless it has no columns.
+    `plays` (n_runs,) is the setting that each run plays. That work waited longer than `wait_steps` is known
+    `wait_steps` later, so some of it belongs to the steps before. `orders` (n_runs, n) gets the orders, unless it has
+    no columns.
     """
-    _compiled(signals, columns, plays, rules, state, cost, bad, orders)
+    _compiled(signals, columns, plays, rules, state, outcomes, orders)
 
 
 @register_jitable
@@ -185,8 +199,7 @@ def _replay(
     plays: IntArray,
     rules: Rules,
     state: State,
-    cost: FloatArray,
-    bad: FloatArray,
+    outcomes: Outcomes,
     orders: IntArray,
 ) -> None:
     n, n_ages = len(signals.now), state.starting.shape[1]
@@ -199,6 +212,7 @@ def _replay(
     most = signals.highest.max() + state.ready.max() + state.starting.sum()
     in_steps = np.empty(max(most, 1))
     starting = np.empty(n_ages, dtype=np.int64)
+    history = np.empty((look_back, 2))
     for run in range(len(plays)):
         setting = plays[run]
         usable = rules.capacity * columns.utilization[setting]
@@ -206,11 +220,12 @@ def _replay(
         peak = signals.peaks[columns.peak[setting]]
         ready, queue, busy = state.ready[run], state.queue[run], state.busy[run]
         hold = state.hold[run]
-        history, waiting = state.history[run], state.waiting[run]
+        history[:], latest = state.history[run], 0
+        waiting = state.waiting[run]
         starting[:] = state.starting[run]
         newest, n_starting = 0, starting.sum()
         n_waiting = len(waiting)
-        run_cost, run_bad = cost[run], bad[run]
+        run_cost, run_bad, run_starts = outcomes.cost[run], outcomes.bad[run], outcomes.starts[run]
         for t in range(n):
             have = ready + n_starting
             recommended, order = have, have
@@ -219,8 +234,9 @@ def _replay(
                 backlog, at_lead = queue if is_rate else 0.0, 0.0
                 if is_rate and (queue > 0.0 or now > ready * capacity):  # else it is 0: what serves never falls
                     at_lead = _backlog_at_lead(now, rules, ready, starting, newest, queue, in_steps)
-                wanted = rule.wanted_at_lead(now, ahead[t], floor[t], at_lead, step_seconds, usable)
-                keep = rule.worth_keeping(have, now, peak[t], backlog, step_seconds, usable)
+                demand = rule.demand_at_lead(now, ahead[t], floor[t], at_lead, step_seconds)
+                wanted = rule.replicas_for(demand, usable)
+                keep = rule.worth_keeping(have, demand, peak[t], now + backlog / step_seconds, usable)
                 panic = rule.panic_floor(have, ready, signals.panic[t], panic_factor, capacity, usable)
                 recommended = max(wanted, keep, panic)
                 if has_thresholds and ready > 0:
@@ -233,16 +249,20 @@ def _replay(
                     asked = now > 0.0 or queue > 0.0
                     recommended = rule.last_replica(0, have, asked, signals.keep[t], signals.pre_warm[t])
                 recommended = max(recommended, signals.least[t], have if signals.held[t] or hold > 0 else 0)
-                order = recommended if recommended == have else _limited_order(recommended, have, rules, history)
+                order = recommended
+                if recommended != have:
+                    order = _limited_order(recommended, have, rules, history, latest)
                 order = min(max(order, signals.lowest[t]), signals.highest[t])
             hold = max(0, hold - 1)
             if look_back > 0:
-                _remember(history, recommended, order - have)
+                latest = latest - 1 if latest > 0 else look_back - 1
+                history[latest, 0], history[latest, 1] = recommended, order - have
             if writes_orders:
                 orders[run, t] = order
             if order > have:
                 starting[newest] += order - have
                 n_starting += order - have
+                run_starts += order - have
             elif order < have:
                 ready, n_starting = _let_go(ready, starting, newest, n_starting, order)
             run_cost += ready + n_starting
@@ -268,8 +288,10 @@ def _replay(
                 n_waiting -= 1
         for age in range(n_ages):
             state.starting[run, age] = starting[(newest + age) % n_ages]
+        for k in range(look_back):
+            state.history[run, k] = history[(latest + k) % look_back]
         state.ready[run], state.queue[run], state.busy[run], state.hold[run] = ready, queue, busy, hold
-        cost[run], bad[run] = run_cost, run_bad
+        outcomes.cost[run], outcomes.bad[run], outcomes.starts[run] = run_cost, run_bad, run_starts
 
 
 @register_jitable
@@ -299,46 +321,39 @@ def _thresholds(queue: float, busy: float, ready: int, rules: Rules, highest: in
 
 
 @register_jitable
-def _limited_order(recommended: int, have: int, rules: Rules, history: FloatArray) -> int:
+def _limited_order(recommended: int, have: int, rules: Rules, history: FloatArray, latest: int) -> int:
     """The recommendation after stabilisation and step limits. One of no change passes both."""
     low, high = recommended, recommended
-    for k in range(rules.window_up):
-        if not np.isnan(history[k, 0]):
-            low = min(low, int(history[k, 0]))
-    for k in range(rules.window_down):
-        if not np.isnan(history[k, 0]):
-            high = max(high, int(history[k, 0]))
+    up = rules.window_up if recommended > have else 0
+    down = (rules.window_down if have > 1 else rules.window_last) if recommended < have else 0
+    for k in range(max(up, down)):
+        turn = history[(latest + k) % len(history), 0]
+        if np.isnan(turn):  # from here on there were no turns
+            break
+        low, high = min(low, int(turn)), max(high, int(turn))
     order = rule.stabilize(recommended, have, high, low)
     if order > have:
-        return _limited(order, have, rules.limits_up, rules.select_up, history, True)
+        return _limited(order, have, rules.limits_up, rules.select_up, history, latest, True)
     if order < have:
-        return _limited(order, have, rules.limits_down, rules.select_down, history, False)
+        return _limited(order, have, rules.limits_down, rules.select_down, history, latest, False)
     return order
 
 
 @register_jitable
-def _limited(order: int, have: int, limits: FloatArray, select: int, history: FloatArray, up: bool) -> int:
+def _limited(order: int, have: int, limits: FloatArray, select: int, history: FloatArray, latest: int, up: bool) -> int:
     if select < 0:
         return have
     starts = np.empty(len(limits))
     for i in range(len(limits)):
         moved = 0.0
         for k in range(int(np.ceil(limits[i, 0])) - 1):
-            moved += history[k, 1]
+            moved += history[(latest + k) % len(history), 1]
         starts[i] = max(0.0, have - moved)
     if up:
         allowed = rule.up_limit(have, starts, limits[:, 1], limits[:, 2], select == 1)
     else:
         allowed = rule.down_limit(have, starts, limits[:, 1], limits[:, 2], select == 1)
     return rule.limit_step(order, have, allowed, allowed)
-
-
-@register_jitable
-def _remember(history: FloatArray, recommended: int, change: int) -> None:
-    for k in range(len(history) - 1, 0, -1):
-        history[k, 0], history[k, 1] = history[k - 1, 0], history[k - 1, 1]
-    if len(history) > 0:
-        history[0, 0], history[0, 1] = recommended, change
 
 
 @register_jitable

@@ -16,7 +16,7 @@ from forecaster import arrivals
 from scaler.core import idle, rule
 from scaler.core.idle import turn
 from scaler.simulator import compiled, sparse
-from scaler.simulator.compiled import Signals, _replay
+from scaler.simulator.compiled import Outcomes, Signals, _replay
 
 
 def _compiled() -> Callable[..., Any]:
@@ -28,7 +28,7 @@ def _compiled() -> Callable[..., Any]:
     def play(  # type: ignore[no-untyped-def]
         signals, columns, plays, rules, state, law, ledger, terms, start_seconds, requests, before, orders
     ):
-        cost, bad = np.zeros(1), np.zeros(1)
+        outcomes = Outcomes(np.zeros(1), np.zeros(1), np.zeros(1))
         one = np.zeros((1, 1), dtype=np.int64)
         keep, pre_warm = np.zeros(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_)
         came = before
@@ -53,7 +53,7 @@ def _compiled() -> Callable[..., Any]:
                 signals.held[t : t + 1],
                 signals.panic[t : t + 1],
             )
-            _replay(row, columns, plays, rules, state, cost, bad, one)
+            _replay(row, columns, plays, rules, state, outcomes, one)
             orders[t] = one[0, 0]
             came = requests[t]
         return digest

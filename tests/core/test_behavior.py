@@ -1,10 +1,11 @@
 """behavior has the HPA's semantics (Kubernetes horizontal controller, v2 behaviors)."""
 
+import numpy as np
 import pytest
 
 # ruff: noqa: E501  (a table reads better in one line a row)
 from scaler.core.decide import decide
-from scaler.domain.snapshot import PastTurn
+from scaler.domain.snapshot import IdleAdvice, PastTurn
 from tests.builders import NOON, SECOND, a_policy, a_snapshot, some_replicas, some_signals
 
 
@@ -39,8 +40,36 @@ def rules(direction, *policies, window="0s", select="Max"):
          turns((60, 5, 2, 2), (75, 3, 2, 2)), 5),
         ("down stabilisation takes the highest lately", rules("scaleDown", ("Fraction", 1.0, "15s"), window="300s"), 9, 2,
          turns((300, 7, 9, 9), (315, 8, 9, 9)), 7),
+        ("auto takes the highest of half a start-up time", a_policy(), 9, 2, turns((75, 7, 9, 9), (90, 8, 9, 9)), 7),
     ],
 )  # fmt: skip
 def test_behavior(label, policy, current, demand, recent, expected):
     snapshot = a_snapshot(policy, replicas=some_replicas(current), signals=some_signals(demand), recent=recent)
     assert decide(snapshot).final == expected, label
+
+
+def test_auto_leaves_the_last_replica_to_the_idle_advice():
+    policy = a_policy({"scaleToZero": {"enabled": True, "minIdle": "0s"}})
+    gone = IdleAdvice(last_arrival=NOON - 3600 * SECOND, keep=False, pre_warm=False, reason="idle until morning")
+    last = {"replicas": some_replicas(1), "signals": some_signals(0.0), "recent": turns((15, 1, 1, 1))}
+    assert decide(a_snapshot(policy, idle=gone, **last)).final == 0
+
+
+def test_noise_within_the_dead_band_and_shorter_than_the_window_never_moves_the_order():
+    rng = np.random.default_rng(3)
+    recent: tuple[PastTurn, ...] = ()
+    for _ in range(200):
+        # Between the bound below which one of five goes (4.15) and the one above which a sixth comes (5.45).
+        demand = rng.uniform(4.16, 5.44)
+        decision = decide(
+            a_snapshot(replicas=some_replicas(5), signals=some_signals(4.16, ahead=demand), recent=recent)
+        )
+        assert decision.final == 5
+        recent = turns((15, decision.recommended, 5, 5))
+
+
+def test_a_lower_order_that_stood_for_half_a_start_up_time_is_followed():
+    stood = turns(*((15 * k, 3, 5, 5) for k in range(1, 6)))
+    assert decide(a_snapshot(replicas=some_replicas(5), signals=some_signals(3), recent=stood)).final == 3
+    fresh = turns((15, 3, 5, 5), (30, 5, 5, 5))
+    assert decide(a_snapshot(replicas=some_replicas(5), signals=some_signals(3), recent=fresh)).final == 5

@@ -22,8 +22,14 @@ def reasons(decision):
         ("demand that is served needs nothing", {}, 2),
         ("more demand ahead is ordered now", {"signals": some_signals(2, ahead=6)}, 6),
         ("demand that is not served builds a backlog: as fast as behavior allows", {"signals": some_signals(5)}, 6),
-        ("three tenths of a replica are left to the queue", {"signals": some_signals(2, ahead=2.29)}, 2),
-        ("a little more is not", {"signals": some_signals(2, ahead=2.31)}, 3),
+        ("less than half a replica is left to the queue", {"signals": some_signals(2, ahead=2.44)}, 2),
+        ("a little more is not", {"signals": some_signals(2, ahead=2.46)}, 3),
+        (
+            "one that stands is kept for less than one is ordered for",
+            {"replicas": some_replicas(3), "signals": some_signals(2, ahead=2.16)},
+            3,
+        ),
+        ("but not for next to nothing", {"replicas": some_replicas(3), "signals": some_signals(2, ahead=2.14)}, 2),
         (
             "replicas that start are not ordered twice",
             {"replicas": some_replicas(2, [9, 9]), "signals": some_signals(2, 4)},

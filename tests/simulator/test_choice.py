@@ -9,13 +9,15 @@ from scaler.simulator.selfreplay.choice import PRIOR_HOURS, Budget, ReplayedSums
 CHEAP, MIDDLE, DEAR = 0, 1, 2
 MEMBERS = np.arange(3)
 UNIT = 10.0
+FREE = np.zeros(3)
+"""Nobody started a replica."""
 
 
 def replayed(hours: int, bad: tuple[float, float, float], objective: float = 0.99) -> ReplayedSums:
     """Every hour 1000 units arrive; the settings cost 100, 130 and 300 and miss `bad` units."""
     sums = ReplayedSums(3)
     for _ in range(hours):
-        sums.add(np.array([100.0, 130.0, 300.0]), np.array(bad), 1000.0, 1.0, 1.0 - objective)
+        sums.add(np.array([100.0, 130.0, 300.0]), np.array(bad), 1000.0, 1.0, 1.0 - objective, FREE)
     return sums
 
 
@@ -29,6 +31,19 @@ def test_the_cheapest_setting_that_keeps_the_promise_plays() -> None:
 
 def test_a_cheap_setting_that_keeps_it_beats_a_dear_one() -> None:
     assert chosen(replayed(48, (5.0, 4.0, 0.0)), Budget(0.99)) == CHEAP
+
+
+def test_of_two_settings_that_cost_and_miss_the_same_the_calmer_one_plays() -> None:
+    sums = ReplayedSums(2)
+    for _ in range(48):
+        sums.add(np.array([100.0, 100.0]), np.array([4.0, 4.0]), 1000.0, 1.0, 0.01, toll=np.array([20.0, 5.0]))
+    assert choose(sums, Budget(0.99), np.arange(2), UNIT)[0] == 1
+
+
+def test_the_price_of_starts_is_no_part_of_what_a_setting_is_said_to_have_cost() -> None:
+    sums = ReplayedSums(1)
+    sums.add(np.array([100.0]), np.zeros(1), 1000.0, 1.0, 0.01, toll=np.array([20.0]))
+    assert sums.raw_cost[0] == 100.0
 
 
 def test_a_stricter_promise_plays_more_cautiously() -> None:
@@ -60,7 +75,7 @@ def test_a_tenfold_day_counts_as_one_day() -> None:
     sums = ReplayedSums(2)
     for factor in (1.0, 10.0):
         for _ in range(24):
-            sums.add(np.array([factor, 2.0 * factor]), np.zeros(2), 100.0 * factor, 1.0, 0.01)
+            sums.add(np.array([factor, 2.0 * factor]), np.zeros(2), 100.0 * factor, 1.0, 0.01, np.zeros(2))
     share = sums.arrived.sum()
     assert share < 80.0  # 48 hours, of which the older count less; a raw sum would be dominated by the second day
 
@@ -87,5 +102,5 @@ def test_what_an_endpoint_shows_itself_soon_outweighs_the_fleet() -> None:
     newcomer = ReplayedSums(3)
     newcomer.start_from(prior, UNIT)
     for _ in range(24):
-        newcomer.add(np.array([100.0, 130.0, 300.0]), np.array([100.0, 4.0, 0.0]), 1000.0, 1.0, 0.01)
+        newcomer.add(np.array([100.0, 130.0, 300.0]), np.array([100.0, 4.0, 0.0]), 1000.0, 1.0, 0.01, FREE)
     assert chosen(newcomer, Budget(0.99)) == MIDDLE

@@ -18,7 +18,7 @@ from scaler.domain.setting import Choice, Setting, Source
 from scaler.domain.snapshot import ControlSignals, IdleAdvice
 from scaler.ports import Advice, Reading
 from scaler.simulator.arrivals import StepDemand, StepGrid
-from scaler.simulator.compiled import Columns, Signals, new_state, replay
+from scaler.simulator.compiled import Columns, Signals, new_state, no_outcomes, replay
 from scaler.simulator.lane import Lane, outcome_of
 from scaler.simulator.selfreplay.fast import panic_demand, rules_of, triggers_of
 from scaler.simulator.startups import StartupModel
@@ -187,13 +187,14 @@ def test_whole_cycle_and_fast_replay_give_the_same_orders(
     expected, lane = orders_of_cycle(policy, signals, setting)
     rules = rules_of(policy, prior_profile(policy), STEP)
     columns = Columns(*(np.zeros(1, dtype=np.int64) for _ in range(3)), np.array([utilization]))
-    cost, bad, orders = np.zeros(1), np.zeros(1), np.zeros((1, N), dtype=np.int64)
+    outcomes, orders = no_outcomes(1), np.zeros((1, N), dtype=np.int64)
     state = new_state(1, rules, ready=1)
-    replay(signals, columns, np.zeros(1, dtype=np.int64), rules, state, cost, bad, orders)
+    replay(signals, columns, np.zeros(1, dtype=np.int64), rules, state, outcomes, orders)
     assert orders[0].tolist() == expected
     outcome = outcome_of(lane, is_rate=True)
-    assert cost[0] * 15 / 3600 == pytest.approx(outcome.replica_hours)
+    assert outcomes.starts[0] == outcome.starts
+    assert outcomes.cost[0] * 15 / 3600 == pytest.approx(outcome.replica_hours)
     settled = N - ceil(rules.wait_steps + 1e-9) - 1  # the last steps' waits are known only after the end
     late = outcome.wait_seconds[:settled] > policy.spec.slo.queue_wait.total_seconds() + 1e-6
-    assert bad[0] >= signals.arrivals[:settled][late].sum() - 1e-6
-    assert bad[0] <= signals.arrivals[:settled][late].sum() + signals.arrivals[settled:].sum() + 1e-6
+    assert outcomes.bad[0] >= signals.arrivals[:settled][late].sum() - 1e-6
+    assert outcomes.bad[0] <= signals.arrivals[:settled][late].sum() + signals.arrivals[settled:].sum() + 1e-6

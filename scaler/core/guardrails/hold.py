@@ -9,7 +9,7 @@ from forecaster.series import DemandUnit
 from scaler.core import rule
 from scaler.core.guardrails.base import Case, verdict
 from scaler.domain.decision import GuardrailVerdict, Reason
-from scaler.domain.policy import Trigger
+from scaler.domain.policy import ScalingRules, Trigger
 from scaler.domain.snapshot import Snapshot
 
 
@@ -46,14 +46,22 @@ def triggers(case: Case, order: int) -> GuardrailVerdict:
 
 
 def stabilization(case: Case, order: int) -> GuardrailVerdict:
-    """HPA v2 stabilisation over earlier recommendations. `auto` is no window: the plan is lazy by itself."""
+    """HPA v2 stabilisation over earlier recommendations."""
     behavior = case.snapshot.policy.spec.behavior
-    up, down = behavior.scale_up.stabilization_window, behavior.scale_down.stabilization_window
-    lowest = min([order, *_recommended_within(case, up)])
+    down = scale_in_window(behavior.scale_down, case.snapshot.profile.startup.p50, case.current)
+    lowest = min([order, *_recommended_within(case, behavior.scale_up.stabilization_window)])
     highest = max([order, *_recommended_within(case, down)])
     stable = rule.stabilize(order, case.current, highest, lowest)
     why = f"recommendations of the stabilisation window lie between {lowest} and {highest}"
     return verdict("stabilization", order, stable, Reason.STABILIZED, why)
+
+
+def scale_in_window(rules: ScalingRules, startup: timedelta, current: int) -> timedelta:
+    """For how long a lower recommendation must have stood while `current` replicas stand. `auto` is a share of the
+    start-up time, and none for the last replica: how long that one idles is the idle advice's to say."""
+    if isinstance(rules.stabilization_window, timedelta):
+        return rules.stabilization_window
+    return rule.AUTO_WINDOW_STARTUPS * startup if current > 1 else timedelta(0)
 
 
 def _recommended_within(case: Case, window: object) -> list[int]:

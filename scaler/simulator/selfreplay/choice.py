@@ -31,6 +31,9 @@ MOST_REGRET = 0.015
 USUAL_BUDGET, CAUTION = 0.01, 0.4
 """Below a budget of 1 % only (budget / 1 %) ** 0.4 of it is planned for, 40 % of it at 0.1 %: the same days of
 history hold ten times fewer misses there, and what was never seen costs the most."""
+START_PRICE = 0.5
+"""Start-up times of one replica that a start costs in the choice, beside what it is billed: a pod scheduled, an image
+pulled. Without it a start that is let go again costs next to nothing, and settings that follow noise are chosen."""
 PRICES = np.exp(np.linspace(np.log(1e-4), np.log(1e5), 91))
 """Replica-steps per unit of work, relative to what one replica-step can serve."""
 
@@ -39,8 +42,8 @@ PRICES = np.exp(np.linspace(np.log(1e-4), np.log(1e5), 91))
 class ReplayedSums:
     """Decayed sums per context and setting, in replica-steps and units of work. Mutable: `add` one block at a time.
 
-    `cost`, `bad`, `arrived` are what is chosen by: each block in units of the last day's load, misses as clipped
-    regret. `raw_*` are the plain sums, for people.
+    `cost`, `bad`, `arrived` are what is chosen by: each block in units of the last day's load, cost with the price of
+    starts, misses as clipped regret. `raw_*` are the plain sums, for people.
     """
 
     n_settings: int
@@ -78,8 +81,11 @@ class ReplayedSums:
         self.bad += prior.bad
         self.arrived += prior.arrived
 
-    def add(self, cost: FloatArray, bad: FloatArray, arrived: float, hours: float, promised: float) -> None:
-        """One block: what each setting cost and missed, (n_settings,); `promised` is the share that may be bad.
+    def add(
+        self, cost: FloatArray, bad: FloatArray, arrived: float, hours: float, promised: float, toll: FloatArray
+    ) -> None:
+        """One block: what each setting cost and missed, (n_settings,); `promised` is the share that may be bad, `toll`
+        (n_settings,) what the choice counts beside the cost.
 
         Misses count as regret against the best setting of the block: what none could serve says nothing about the
         choice, and would make it give up on the rest. One block counts for no more than MOST_REGRET says. A day
@@ -93,7 +99,7 @@ class ReplayedSums:
         regret = np.minimum(bad - bad.min(), MOST_REGRET * np.sqrt(promised) * level * 24.0)
         for sums in (self.cost, self.bad, self.arrived, self.raw_cost, self.raw_bad):
             sums *= keep
-        self.cost[context] += cost / level
+        self.cost[context] += (cost + toll) / level
         self.bad[context] += regret / level
         self.arrived[context] += arrived / level
         self.raw_cost += cost

@@ -36,7 +36,8 @@ def rules_of(policy: ScalingPolicy, profile: CapacityProfile, step: timedelta) -
         limits_down=_limits(behavior.scale_down, step),
         select_down=SELECT[behavior.scale_down.select],
         window_up=_window(behavior.scale_up, step),
-        window_down=_window(behavior.scale_down, step),
+        window_down=hold.scale_in_window(behavior.scale_down, profile.startup.p50, 2) // step,
+        window_last=hold.scale_in_window(behavior.scale_down, profile.startup.p50, 1) // step,
     )
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from forecaster.series import FloatArray
 from scaler.domain.policy import ScalingPolicy
-from scaler.simulator.compiled import Columns, IntArray, Rules, Signals, new_state, replay
-from scaler.simulator.selfreplay.choice import Budget, Prior, ReplayedSums, choose
+from scaler.simulator.compiled import Columns, IntArray, Outcomes, Rules, Signals, new_state, no_outcomes, replay
+from scaler.simulator.selfreplay.choice import START_PRICE, Budget, Prior, ReplayedSums, choose
 from scaler.simulator.selfreplay.family import Family
 from scaler.simulator.selfreplay.premium import Premium
 from scaler.simulator.selfreplay.rows import RowMaker
@@ -20,11 +20,12 @@ N_PATHS = 3
 
 
 class BlockOutcome(NamedTuple):
-    """What one block did to the paths PLAN, SHADOW and OWN: replica-steps and bad work, shape (3,); work that
+    """What one block did to the paths PLAN, SHADOW and OWN: replica-steps, bad work and starts, shape (3,); work that
     arrived."""
 
     cost: FloatArray
     bad: FloatArray
+    starts: FloatArray
     arrived: float
 
 
@@ -50,33 +51,33 @@ class PlayedPaths:
         self._has_prior = False
         self._watch = ForecastWatch(rules, rows)
 
-    def play(self, signals: Signals, cost: FloatArray, bad: FloatArray, first: int, last: int) -> BlockOutcome:
-        """The rows first..last-1 under the settings chosen before; `cost` and `bad` are what every setting did in
-        them."""
-        own_cost, own_bad = np.zeros(N_PATHS), np.zeros(N_PATHS)
+    def play(self, signals: Signals, outcomes: Outcomes, first: int, last: int) -> BlockOutcome:
+        """The rows first..last-1 under the settings chosen before; `outcomes` are what every setting did in them."""
+        own = no_outcomes(N_PATHS)
         self._watch.watch(last - 1)
         begin = first
         while begin < last:
             end = last if self._over_premium else self._watch.next_change(begin, last)
-            self._play_part(_rows_of(signals, begin - first, end - first), begin, own_cost, own_bad)
+            self._play_part(_rows_of(signals, begin - first, end - first), begin, own)
             begin = end
         self._watch.learn(first, last)
         hours = (last - first) * self._rules.step_seconds / 3600
         arrived = float(signals.arrivals.sum())
-        self.sums.add(cost, bad, arrived, hours, self.promised)
+        toll = START_PRICE * self._rules.startup_steps * outcomes.starts
+        self.sums.add(outcomes.cost, outcomes.bad, arrived, hours, self.promised, toll)
         for path, budget in enumerate(self._budgets):
-            budget.spend(arrived, float(own_bad[path]), hours)
-        costs, bads = (float(own_cost[PLAN]), float(own_cost[SHADOW])), (float(own_bad[PLAN]), float(own_bad[SHADOW]))
+            budget.spend(arrived, float(own.bad[path]), hours)
+        costs, bads = (float(own.cost[PLAN]), float(own.cost[SHADOW])), (float(own.bad[PLAN]), float(own.bad[SHADOW]))
         self._premium.see(costs, bads, arrived, hours)
-        return BlockOutcome(own_cost, own_bad, arrived)
+        return BlockOutcome(*own, arrived)
 
-    def _play_part(self, part: Signals, begin: int, cost: FloatArray, bad: FloatArray) -> None:
+    def _play_part(self, part: Signals, begin: int, outcomes: Outcomes) -> None:
         """The rows of a part in which the stance, that of row `begin`, does not change."""
         columns, own = self._family.columns, self.playing(begin)
         if self.is_cautious(begin):
             part, columns, own = with_higher_of(part, columns, int(self._plays[PLAN]), int(self._plays[SHADOW]))
         no_orders = np.zeros((0, 0), dtype=np.int64)
-        replay(part, columns, np.append(self._plays, own), self._rules, self._state, cost, bad, no_orders)
+        replay(part, columns, np.append(self._plays, own), self._rules, self._state, outcomes, no_orders)
 
     @property
     def unit_work(self) -> float:

@@ -7,11 +7,10 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from forecaster.leadfeatures import MINUTE_SECONDS
-from forecaster.series import FloatArray
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import CapacityProfile
 from scaler.domain.setting import Choice, ReplayedCost, Setting, Source
-from scaler.simulator.compiled import IntArray, Signals, new_state
+from scaler.simulator.compiled import IntArray, Outcomes, Signals, new_state, no_outcomes
 from scaler.simulator.compiled import replay as replay_settings
 from scaler.simulator.selfreplay.choice import FORGET_HOURS
 from scaler.simulator.selfreplay.experience import Kin
@@ -23,8 +22,8 @@ from scaler.simulator.selfreplay.rows import RowMaker
 SURPRISED_FOR = timedelta(minutes=15)
 """How long scale-in waits after an alarm: until the reactive setting has taken over."""
 SPARSE_IDLE_FRACTION, SPARSE_LEVEL = 0.5, 0.995
-OnBlock = Callable[[int, int, Signals, FloatArray, FloatArray], None]
-"""Called with (first row, last row, signals, cost, bad of every setting) of each replayed block."""
+OnBlock = Callable[[int, int, Signals, Outcomes], None]
+"""Called with (first row, last row, signals, what came of every setting) of each replayed block."""
 
 
 class EndpointReplay:
@@ -95,28 +94,28 @@ class EndpointReplay:
         levels = [level for source, level in COLUMN_LEVELS if source is Source.LEAD_MODEL]
         return np.array([self._setting(Source.LEAD_MODEL, min(levels, key=lambda level: abs(level - risk)), 1, 0)])
 
-    def catch_up(self, last: int, block: int, on_block: OnBlock = lambda first, last, signals, cost, bad: None) -> None:
+    def catch_up(self, last: int, block: int, on_block: OnBlock = lambda first, last, signals, outcomes: None) -> None:
         """Replay the steps up to `last` (exclusive) in blocks; refit and choose anew after each."""
         while self.replayed < last:
             first, end = self.replayed, min(self.replayed + block, last)
             self.rows.make(end)
             signals = self.rows.signals(first, end)
-            cost, bad = self._replay(signals)
-            on_block(first, end, signals, cost, bad)
-            self.paths.play(signals, cost, bad, first, end)
+            outcomes = self._replay(signals)
+            on_block(first, end, signals, outcomes)
+            self.paths.play(signals, outcomes, first, end)
             self.replayed = end
             self.rows.refit(end)
             self.paths.choose()
             self.rows.forget(end)
         self.is_sparse = self.looks_sparse()
 
-    def _replay(self, signals: Signals) -> tuple[FloatArray, FloatArray]:
-        """What every setting cost (replica-steps) and missed (work) in this block."""
+    def _replay(self, signals: Signals) -> Outcomes:
+        """What came of every setting in this block."""
         n = len(self.family.settings)
-        cost, bad = np.zeros(n), np.zeros(n)
+        outcomes = no_outcomes(n)
         no_orders = np.zeros((0, 0), dtype=np.int64)
-        replay_settings(signals, self.family.columns, np.arange(n), self.rules, self._every, cost, bad, no_orders)
-        return cost, bad
+        replay_settings(signals, self.family.columns, np.arange(n), self.rules, self._every, outcomes, no_orders)
+        return outcomes
 
     def looks_sparse(self) -> bool:
         """True where one replica carries nearly every minute and most minutes are idle: then only the law of the next
