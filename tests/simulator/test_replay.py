@@ -168,7 +168,10 @@ def test_a_rolling_update_at_steady_demand_changes_no_order_and_costs_one_more_r
 
 
 def test_starts_on_cold_nodes_take_as_much_longer_as_a_node_takes():
-    request = a_request(faults=parse_faults(["cold-nodes:1/4m"]), with_clairvoyant=False, baselines=())
+    kept = {"stabilizationWindow": "0s", "policies": [{"type": "Replicas", "value": 1, "period": "15s"}]}
+    spec = {"behavior": {"scaleDown": {**kept, "select": "Disabled"}}}
+    faults = parse_faults(["cold-nodes:1/4m"])
+    request = a_request(spec=spec, faults=faults, with_clairvoyant=False, baselines=())
     late = run_replay(request, present_advisor).endpoints[CHAT].outcomes[OWN]
     first = np.flatnonzero(np.diff(late.starting) > 0)[0] + 1
     ready = np.flatnonzero(np.diff(late.ready) > 0)
