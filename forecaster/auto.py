@@ -290,7 +290,9 @@ class FittedAuto:
         leads = ledger.steps_ahead
         made, _ = bins_of(panel, ledger)
         plain = self._plain(panel, ledger)
-        past = self._published(panel, ledger, plain)
+        when = np.unique(np.concatenate([made, origins]))
+        trusts = self._trust_in_told(panel, ledger, plain, when)
+        past = self._published(panel, ledger, plain, trusts[:, np.searchsorted(when, made)])
         alarms = np.isfinite(self._alarms(panel, past, origins))
         weights = interpolate_leads(self._weights(panel, ledger, origins, alarms), leads, path)
         if np.array_equal(path, leads) and np.isin(origins, made).all():
@@ -298,7 +300,7 @@ class FittedAuto:
             said, told = ledger.quantiles[:, at], ledger.told[:, at]
         else:
             said, told = self._said(panel, origins, path), self._told(panel, origins, path)
-        trust = interpolate_leads(self._trust_in_told(panel, ledger, plain, origins)[..., None], leads, path)
+        trust = interpolate_leads(trusts[:, np.searchsorted(when, origins), :, None], leads, path)
         mixed = believing(vincentised(said, weights), told, trust)
         offsets = interpolate_leads(self._offsets(panel, past, origins), leads, path)
         unit = _unit(panel, origins)
@@ -309,11 +311,11 @@ class FittedAuto:
             calibrated = _along(calibrated, path, steps_ahead)
         return on_lattice(at_levels(calibrated, POOL_LEVELS, levels), self.lattice)
 
-    def _published(self, panel: Panel, ledger: Ledger, plain: FloatArray) -> Published:
+    def _published(self, panel: Panel, ledger: Ledger, plain: FloatArray, trust: FloatArray) -> Published:
         """What was published at the ledger's origins, but for the offsets."""
         made, ended = bins_of(panel, ledger)
         unit = _unit(panel, made) if len(made) else np.ones((panel.n_series, 0, 1, 1))
-        mixed = believing(plain, ledger.told, self._trust_in_told(panel, ledger, plain, made)[..., None])
+        mixed = believing(plain, ledger.told, trust[..., None])
         return Published(
             quantiles=np.sqrt(np.maximum(mixed, 0.0) / unit),
             actual=np.sqrt(ledger.actual / unit[..., 0]),

@@ -1,4 +1,4 @@
-"""A new level of demand: seen within an hour, and believed as far as it was right to believe it before.
+"""A new level of demand: seen within an hour, kept while it stays, believed as far as it was right to believe before.
 
 A model fitted yesterday knows nothing of demand that is three times as high since an hour ago (a new model version, a
 customer gained or lost). Told the past as if it had been at the new level, it does: a shifted season is a season again.
@@ -6,6 +6,7 @@ But half a burst looks the same. So what is told stands beside what is said plai
 changes of this endpoint's level.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
@@ -15,37 +16,103 @@ from forecaster.methods.residual import trailing_mean
 from forecaster.panel import Panel
 from forecaster.series import FloatArray
 
+HALF_HOUR, DAY = timedelta(minutes=30), timedelta(days=1)
+USUAL_DAYS = 3  # the level of the last days: the same time on so many days before
 CLEAR_CHANGE, CLEAR_NOISE = 1.6, 2.0
+REMEMBERED = 8  # half hours for which a change that was plain is kept while it stays
+LATELY = 4  # half hours that say whether it stays
+STEADY_REQUESTS = 3.0
+MOST_LOG_CHANGE = 2.3
+N_ROUNDS = 2  # where a change began depends on its size, and the other way round: the second round settles it
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HalfHours:
+    """Demand by the half hour, the newest first, ending at each origin, (n_series, n_origins, n_halves), NaN unseen.
+
+    `demand` itself and `usual`, the mean at the same time on the days before, both steadied by a few requests;
+    `deviation` is the difference of their logarithms (of the mean of logarithms); `beyond` how far it lies outside all
+    of those days, above the highest or below the lowest; `unrest` the difference of the two days before.
+    """
+
+    demand: FloatArray
+    usual: FloatArray
+    deviation: FloatArray
+    beyond: FloatArray
+    unrest: FloatArray
 
 
 def level_change(panel: Panel, origins: IntArray) -> tuple[FloatArray, IntArray]:
     """How far demand has left the level of the last days, and since which bin: both (n_series, n_origins).
 
-    The factor is demand of the last hour over the same time on the three days before (mean of logarithms), and 1 unless
-    the change is plain: every half hour since then CLEAR_CHANGE times beyond the highest (or lowest) of the three days,
-    and the factor beyond CLEAR_NOISE times the usual spread of half hours from one day to the next.
+    The factor is 1 where no change is plain. It is plain after an hour of which both halves lie CLEAR_CHANGE times
+    beyond all of the three days before at that time, and together more than CLEAR_NOISE standard deviations of half
+    hours from one day to the next; and for four hours from then on while half of it stays, on the mean of them all and
+    of the last two hours. It began where a step between the two levels fits best (the maximum of the sum of deviations
+    beyond half the step); the factor is demand since then over the usual demand of the same time.
     """
-    half, day = panel.steps(timedelta(minutes=30)), panel.steps(timedelta(days=1))
-    ends = origins[:, None] - half * np.arange(day // half)
-    now, earlier = _half_hours(panel, ends, 0), np.stack([_half_hours(panel, ends, lag) for lag in (1, 2, 3)])
-    beyond_highest, below_lowest = now - earlier.max(axis=0), earlier.min(axis=0) - now
-    noise = _spread(earlier[0] - earlier[1])
-    change = (now - earlier.mean(axis=0))[:, :, :2].mean(axis=2)
-    gap = np.where((change > 0)[..., None], beyond_highest, below_lowest)
-    n_since = np.cumprod(gap > np.log(CLEAR_CHANGE), axis=2).sum(axis=2)
-    plain = (n_since >= 2) & (np.abs(change) > CLEAR_NOISE * noise)
-    factor = np.where(plain, np.exp(np.clip(change, -2.3, 2.3)), 1.0)
-    return factor, origins - half * np.where(plain, n_since, 0)
+    per_day = panel.steps(DAY) // panel.steps(HALF_HOUR)
+    halves = _half_hours(panel, origins, per_day + REMEMBERED)
+    step = _plain_change(halves, per_day)
+    plain = np.isfinite(step)
+    deviation = halves.deviation[..., :per_day]
+    seen = np.isfinite(deviation)
+    n_since = np.ones(step.shape, dtype=np.int64)
+    for _ in range(N_ROUNDS):
+        sign, size = np.sign(step)[..., None], np.abs(step)[..., None]
+        gained = np.where(seen & plain[..., None], sign * deviation - 0.5 * size, 0.0)
+        n_since = np.cumsum(gained, axis=-1).argmax(axis=-1) + 1
+        since = seen & (np.arange(per_day) < n_since[..., None])
+        now = np.where(since, halves.demand[..., :per_day], 0.0).sum(axis=-1)
+        usual = np.where(since, halves.usual[..., :per_day], 0.0).sum(axis=-1)
+        known = plain & (now > 0) & (usual > 0)
+        ratio = np.log(np.where(known, now, 1.0) / np.where(known, usual, 1.0))
+        step = np.where(known, np.clip(ratio, -MOST_LOG_CHANGE, MOST_LOG_CHANGE), step)
+    plain &= np.abs(step) > 0.5 * np.log(CLEAR_CHANGE)
+    factor = np.where(plain, np.exp(np.where(plain, step, 0.0)), 1.0)
+    return factor, origins - panel.steps(HALF_HOUR) * np.where(plain, n_since, 0)
 
 
-def _half_hours(panel: Panel, ends: IntArray, days_ago: int) -> FloatArray:
-    """The logarithm of demand of the half hour before each end so many days ago, steadied by a few requests; NaN where
-    nothing was seen, (n_series, *ends.shape)."""
-    half = panel.steps(timedelta(minutes=30))
+def _half_hours(panel: Panel, origins: IntArray, n_halves: int) -> HalfHours:
+    half = panel.steps(HALF_HOUR)
+    ends = origins[:, None] - half * np.arange(n_halves)
+    steady = STEADY_REQUESTS / (panel.step_seconds * half)
+    demand, *earlier = (_means(panel, ends, days) + steady for days in range(USUAL_DAYS + 1))
+    before = np.stack(earlier)
+    logs = np.log(before)
+    now = np.log(demand)
+    return HalfHours(
+        demand=demand,
+        usual=before.mean(axis=0),
+        deviation=now - logs.mean(axis=0),
+        beyond=np.maximum(now - logs.max(axis=0), logs.min(axis=0) - now),
+        unrest=logs[0] - logs[1],
+    )
+
+
+def _means(panel: Panel, ends: IntArray, days_ago: int) -> FloatArray:
+    """Mean demand of the half hour before each end so many days ago, (n_series, *ends.shape); NaN where nothing was
+    seen."""
+    half = panel.steps(HALF_HOUR)
     then = panel.days_before(ends, days_ago) if days_ago else ends
     mean = trailing_mean(panel, np.maximum(then, 1).ravel(), half).reshape(panel.n_series, *ends.shape)
-    steady = 3.0 / (panel.step_seconds * half)
-    return np.where(then >= half, np.log(mean + steady), np.nan)
+    return np.where(then >= half, mean, np.nan)
+
+
+def _plain_change(halves: HalfHours, per_day: int) -> FloatArray:
+    """The logarithm of the newest change that was plain and stays, NaN without one, (n_series, n_origins)."""
+    before = np.arange(REMEMBERED)
+    deviation = np.nan_to_num(halves.deviation)
+    hour = 0.5 * (deviation[..., :REMEMBERED] + deviation[..., 1 : REMEMBERED + 1])
+    clear = halves.beyond > np.log(CLEAR_CHANGE)
+    noise = np.stack([_spread(halves.unrest[..., i : i + per_day]) for i in before], axis=-1)
+    plain = clear[..., :REMEMBERED] & clear[..., 1 : REMEMBERED + 1] & (np.abs(hour) > CLEAR_NOISE * noise)
+    since = np.cumsum(deviation[..., :REMEMBERED], axis=-1)
+    mean_since = np.concatenate([hour[..., :1], since[..., :-1] / before[1:]], axis=-1)
+    lately = np.where(before < LATELY, mean_since, mean_since[..., [LATELY]])
+    stays = plain & (np.minimum(mean_since * np.sign(hour), lately * np.sign(hour)) >= 0.5 * np.abs(hour))
+    newest = np.take_along_axis(hour, stays.argmax(axis=-1)[..., None], axis=-1)[..., 0]
+    return np.where(stays.any(axis=-1), newest, np.nan)
 
 
 def _spread(changes: FloatArray) -> FloatArray:

@@ -22,9 +22,11 @@ from forecaster.panel import Panel
 from forecaster.series import FloatArray
 
 BUCKET_ENDS_SECONDS = (900, 7200, 36_000, float("inf"))  # leads up to 15 min, 2 h, 10 h, and beyond learn together
-TRAIN_STRIDE = timedelta(minutes=10)
+TRAIN_STRIDE = timedelta(minutes=2)
 TRAIN_SPAN = timedelta(days=28)
 MAX_ROWS = 4000
+# At long leads what followed a bin sooner or later says the same: it counts too while situations are few.
+FEW_ROWS, NEAR_FROM = 2000, timedelta(hours=2)
 MIN_ROWS = 60
 SERIES_AT_ONCE_CELLS = 2_000_000
 
@@ -124,8 +126,10 @@ def training_rows(
     stride = panel.steps(TRAIN_STRIDE)
     first = max(panel.steps(timedelta(hours=6)), panel.n_steps - panel.steps(TRAIN_SPAN))
     origins = np.arange(first, panel.n_steps - int(leads.min()), stride)
-    thinning = max(-(-len(origins) * len(leads) * panel.n_series // max_rows), 1)
-    origins = origins[::-1][::thinning][::-1]
+    n_rows = len(origins) * len(leads) * panel.n_series
+    origins = origins[::-1][:: max(-(-n_rows // max_rows), 1)][::-1]
+    if n_rows <= FEW_ROWS and leads.min() >= panel.steps(NEAR_FROM):
+        leads = np.unique(leads[:, None] + np.array([-1, 0, 1]))
     if len(origins) == 0:
         return np.empty((0, 0), dtype=np.float32), np.empty(0)
     known = known_at(panel, origins, leads)

@@ -18,7 +18,7 @@ from forecaster.series import FloatArray
 
 DAYS = 14
 NEAR = timedelta(minutes=50)
-SPACING = timedelta(minutes=10)
+SPACING = timedelta(minutes=2)
 FADING_PER_DAY = 0.85
 SAME_WEEKDAY = 3.0
 OTHER_DAY_TYPE = 0.4

@@ -44,11 +44,26 @@ def test_only_a_plain_change_is_one_and_its_factor_is_measured(what, factor, fou
     assert since[0, 0] == (shifted + 9 if found == 1.0 else shifted)
 
 
-def test_a_change_of_half_an_hour_is_not_one_yet_and_after_a_day_it_is_the_level():
+def test_a_change_of_half_an_hour_is_not_one_yet_and_a_day_later_it_is_the_level():
     shifted = 4 * DAY + 51
     panel = a_panel(scaled(counts(), shifted, None, 3.0), STEP)
-    factors, _ = level_change(panel, shifted + np.array([3, 6, DAY + 6]))
+    factors, _ = level_change(panel, shifted + np.array([3, 6, DAY + 30]))
     assert factors[0] == pytest.approx([1.0, 3.0, 1.0], rel=0.15)
+
+
+def test_a_change_is_kept_through_a_quiet_half_hour_and_its_beginning_stays_where_it_was():
+    shifted = 4 * DAY + 51
+    values = scaled(scaled(counts(), shifted, None, 3.0), shifted + 12, shifted + 15, 1 / 3)
+    factors, since = level_change(a_panel(values, STEP), shifted + np.array([12, 15, 18, 30]))
+    assert since[0].tolist() == [shifted] * 4
+    assert factors[0] == pytest.approx([3.0, 2.6, 2.7, 2.8], rel=0.1)
+
+
+def test_a_change_that_went_back_is_forgotten_within_two_hours():
+    shifted = 4 * DAY + 51
+    values = scaled(counts(), shifted, shifted + 12, 3.0)
+    factors, _ = level_change(a_panel(values, STEP), shifted + np.array([12, 24]))
+    assert factors[0] == pytest.approx([3.0, 1.0], rel=0.1)
 
 
 def test_where_days_differ_by_as_much_anyway_nothing_has_changed():
