@@ -331,7 +331,9 @@ class FittedAuto:
 
     def _told(self, panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
         """What the members say, equally weighed, if the past before a plain change of level had been at the new level,
-        which turns a shifted season into a season again. (n_series, n_origins, n_leads, n_levels), NaN elsewhere."""
+        which turns a shifted season into a season again. (n_series, n_origins, n_leads, n_levels), NaN elsewhere.
+
+        Demand that fell on free days comes back with the working day: a lower level is not told of that one."""
         factors, since = level_change(panel, origins)
         out = np.full((panel.n_series, len(origins), len(steps_ahead), len(POOL_LEVELS)), np.nan)
         for i in np.flatnonzero((factors != 1.0).any(axis=0)):
@@ -341,7 +343,10 @@ class FittedAuto:
                 values[s, : since[s, i]] *= factors[s, i]
             said = self._said(replace(panel, values=values), origins[i : i + 1], steps_ahead)[changed]
             out[changed, i] = vincentised(said, np.ones(said.shape[:-1]))[:, 0]
-        return out
+        free = panel.free_days
+        back_at_work = ~free[np.minimum(origins[:, None] + steps_ahead, len(free) - 1)]
+        fell_free = (factors < 1.0) & free[np.maximum(origins - 1, 0)] & free[np.minimum(since, origins - 1)]
+        return np.where((fell_free[..., None] & back_at_work)[..., None], np.nan, out)
 
     def _trust_in_told(self, panel: Panel, ledger: Ledger, plain: FloatArray, origins: IntArray) -> FloatArray:
         """The share of what is told at a new level beside what the members say plainly, from how both did where the

@@ -91,6 +91,24 @@ def test_hours_after_a_threefold_shift_the_forecast_for_tonight_has_shifted_too(
     assert after_shift[1:] == pytest.approx(3 * usual[1:], rel=0.35)
 
 
+@pytest.mark.parametrize(
+    ("what", "weekday", "factor", "monday_is_told"),
+    [
+        ("a fall on Saturday", 5, 1 / 3, False),
+        ("a rise on Saturday", 5, 3.0, True),
+        ("a fall on a Wednesday", 2, 1 / 3, True),
+    ],
+)
+def test_demand_that_fell_on_a_free_day_is_expected_back_on_the_working_day(what, weekday, factor, monday_is_told):
+    fell = 7 * DAY + weekday * DAY + 60  # the samples begin on a Monday
+    origin = fell + 12
+    leads = np.array([36, (7 - weekday) * DAY])
+    panel = a_panel(scaled(counts(15), fell, None, factor), STEP).until(origin)
+    fitted = Auto(members=MEMBERS).fit(panel.until(7 * DAY), leads)
+    told = np.isfinite(fitted._told(panel, np.array([origin]), leads)[0, 0, :, 0])
+    assert told.tolist() == [True, monday_is_told], what
+
+
 def test_a_level_that_never_lasted_is_believed_less_each_time():
     values = counts(9)
     bursts = [d * DAY + 40 for d in (4, 5, 6, 7)]
