@@ -11,7 +11,7 @@ them.
 
 Coverage is the share of outcomes at or below a quantile; where whole counts tie with it, the nearest share consistent
 with the tie (scoring.Coverage.deviation). `--shift` multiplies demand by three from one day into the test and scores
-the forecasts that were issued in the 24 hours after.
+the forecasts that were issued in the 24 hours after; a series too short for a lead is left out of that lead's means.
 """
 
 import argparse
@@ -98,7 +98,8 @@ def load(path: Path) -> DemandSeries:
 def score(series: DemandSeries, *, shift: bool) -> dict[str, list]:
     """The ratio to the best simple method at each lead, which method that was, and coverage deviations."""
     if shift:
-        series = with_shift(series, WARMUP + timedelta(days=1))
+        last_target = WARMUP + timedelta(days=3) + series.step
+        series = with_shift(series, WARMUP + timedelta(days=1)).until(series.start + last_target)
     leads = [timedelta(minutes=minutes) for minutes in LEADS.values()]
     results = {
         method: backtest({"series": series}, leads=leads, warmup=WARMUP, method=method) for method in (*SIMPLE, "auto")
@@ -128,7 +129,9 @@ def score(series: DemandSeries, *, shift: bool) -> dict[str, list]:
 
 
 def mean_loss(result: BacktestResult, scored: slice | np.ndarray) -> np.ndarray:
-    return np.nanmean(pinball(result.actual[0, scored], result.quantiles[0, scored], result.levels), axis=(0, 2))
+    losses = pinball(result.actual[0, scored], result.quantiles[0, scored], result.levels)
+    seen = np.isfinite(losses)
+    return np.where(seen, losses, 0.0).sum(axis=(0, 2)) / np.where(seen.any(axis=(0, 2)), seen.sum(axis=(0, 2)), np.nan)
 
 
 def with_shift(series: DemandSeries, after: timedelta) -> DemandSeries:
@@ -142,20 +145,23 @@ def _print_summary(figures: dict[str, dict[str, list]]) -> None:
     deviations = np.array([figure["deviation"] for figure in figures.values()])
     print(f"\n{len(figures)} series" + " " * 26 + " ".join(f"{lead:>7s}" for lead in LEADS))
     for words, row in (
-        ("mean ratio", ratios.mean(axis=0)),
-        ("median ratio", np.median(ratios, axis=0)),
-        ("worst", ratios.max(axis=0)),
+        ("mean ratio", np.nanmean(ratios, axis=0)),
+        ("median ratio", np.nanmedian(ratios, axis=0)),
+        ("worst", np.nanmax(ratios, axis=0)),
     ):
         print(f"{words:36s} " + " ".join(f"{value:7.3f}" for value in row))
     print(f"{'asked for (mean)':36s} " + " ".join(f"{goal:7.2f}" for goal in GOALS.values()))
     print("coverage deviation in points at .9/.95/.99: mean over series and leads, mean size, worst")
     for words, row in (
-        ("mean", deviations.mean(axis=(0, 1))),
-        ("mean size", np.abs(deviations).mean(axis=(0, 1))),
-        ("worst (mean over leads of a series)", np.abs(deviations.mean(axis=1)).max(axis=0)),
-        ("worst (one series, one lead)", np.abs(deviations).max(axis=(0, 1))),
+        ("mean", np.nanmean(deviations, axis=(0, 1))),
+        ("mean size", np.nanmean(np.abs(deviations), axis=(0, 1))),
+        ("worst (mean over leads of a series)", np.abs(np.nanmean(deviations, axis=1)).max(axis=0)),
+        ("worst (one series, one lead)", np.nanmax(np.abs(deviations), axis=(0, 1))),
     ):
         print(f"{words:36s} " + " ".join(f"{100 * value:7.2f}" for value in row))
+    print("mean deviation by lead, at .9/.95/.99")
+    for lead, row in zip(LEADS, np.nanmean(deviations, axis=0), strict=True):
+        print(f"{lead:36s} " + " ".join(f"{100 * value:7.2f}" for value in row))
 
 
 def _print_costs() -> int:

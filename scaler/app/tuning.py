@@ -1,8 +1,8 @@
 """Search a policy's own choices on recorded demand: `headstart tune`.
 
 Only choices that a person made and that replay does not make by itself: the utilisation that is planned for, the
-scale-in window, and the risk; where the last replica may go, how long it stays at least and how far the law of the next
-arrival is trusted. A trial that misses the objective is charged for it, the more the further it misses; among those
+scale-in window, and the risk; where the last replica may go, what a cold request is said to cost, how long the last
+replica stays at least and how far the law of the next arrival is trusted. A trial that misses the objective is charged for it, the more the further it misses; among those
 that keep it the cheaper one wins.
 """
 
@@ -54,6 +54,12 @@ CHOICES = (
         values=("auto", "0s", "1m", "2m", "5m", "10m"),
     ),
     Choice(name="risk", path=("spec", "forecast", "risk"), values=("auto", "0.8", "0.9", "0.95", "0.98", "0.99")),
+    Choice(
+        name="coldRequestCost",
+        path=("spec", "scaleToZero", "coldRequestCost"),
+        values=("0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"),
+        only_to_zero=True,
+    ),
     Choice(
         name="minIdle",
         path=("spec", "scaleToZero", "minIdle"),
