@@ -13,7 +13,6 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forecaster.calendar import IntArray
 from forecaster.calibration import (
@@ -59,7 +58,6 @@ ALARM_LEAD = timedelta(hours=1)
 FRESH_LEAD = timedelta(hours=1)
 TOLD_PRIOR = 0.8  # trust in a new level before any change of level was seen to last or not
 TOLD_RULE = WeightRule(half_life_days=7.0, prior_forecasts=3.0)
-ALARMED_MEMORY = 0.1  # of the half-life of weights, after an alarm
 MANY_LEADS = 40
 PATH_MINUTES = 15
 
@@ -254,23 +252,15 @@ class FittedAuto:
                 said[..., m, :] = self.members[name].quantiles(panel, origins, steps_ahead, POOL_LEVELS)
         return said
 
-    def _weights(self, panel: Panel, ledger: Ledger, origins: IntArray, alarms: NDArray[np.bool_]) -> FloatArray:
-        """The weights in force at each origin, (n_series, n_origins, n_ledger_leads, n_members); after an alarm the
-        past is forgotten fast."""
+    def _weights(self, panel: Panel, ledger: Ledger, origins: IntArray) -> FloatArray:
+        """The weights in force at each origin, (n_series, n_origins, n_ledger_leads, n_members)."""
         made, ended = bins_of(panel, ledger)
         losses = self.method.losses(ledger.actual, ledger.quantiles)
         rule = self.method.weight_rule
-        day = 86_400 / panel.step_seconds
         prior = np.array(self.method.prior) if self.method.prior else None
         fresh = self._fresh(panel, ledger, losses, origins, rule.fresh_reach_hours)
-
-        def remembering(days: float) -> FloatArray:
-            return method_weights(known_losses(losses, made, ended, origins, days * day), rule, prior, fresh)
-
-        weights = remembering(rule.half_life_days)
-        if not alarms.any():
-            return weights
-        return np.where(alarms[..., None, None], remembering(rule.half_life_days * ALARMED_MEMORY), weights)
+        half_life = rule.half_life_days * 86_400 / panel.step_seconds
+        return method_weights(known_losses(losses, made, ended, origins, half_life), rule, prior, fresh)
 
     def _fresh(
         self, panel: Panel, ledger: Ledger, losses: FloatArray, origins: IntArray, reach_hours: float
@@ -293,8 +283,7 @@ class FittedAuto:
         when = np.unique(np.concatenate([made, origins]))
         trusts = self._trust_in_told(panel, ledger, plain, when)
         past = self._published(panel, ledger, plain, trusts[:, np.searchsorted(when, made)])
-        alarms = np.isfinite(self._alarms(panel, past, origins))
-        weights = interpolate_leads(self._weights(panel, ledger, origins, alarms), leads, path)
+        weights = interpolate_leads(self._weights(panel, ledger, origins), leads, path)
         if np.array_equal(path, leads) and np.isin(origins, made).all():
             at = np.searchsorted(made, origins)
             said, told = ledger.quantiles[:, at], ledger.told[:, at]
@@ -324,10 +313,6 @@ class FittedAuto:
             ended=ended,
             lattice=self.lattice,
         )
-
-    def _alarms(self, panel: Panel, past: Published, when: IntArray) -> FloatArray:
-        """When the alarms in force were raised, NaN without one, (n_series, n_when)."""
-        return alarmed_since(past, POOL_LEVELS, AlarmRule(), when, panel.steps(ALARM_LASTS), panel.steps(ALARM_LEAD))
 
     def _told(self, panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
         """What the members say, equally weighed, if the past before a plain change of level had been at the new level,
@@ -364,16 +349,15 @@ class FittedAuto:
 
     def _plain(self, panel: Panel, ledger: Ledger) -> FloatArray:
         """The pool's quantiles at the ledger's origins as they would have been mixed there and then."""
-        made, _ = bins_of(panel, ledger)
-        calm = np.zeros((panel.n_series, len(made)), dtype=bool)
-        return vincentised(ledger.quantiles, self._weights(panel, ledger, made, calm))
+        return vincentised(ledger.quantiles, self._weights(panel, ledger, bins_of(panel, ledger)[0]))
 
     def _offsets(self, panel: Panel, past: Published, origins: IntArray) -> FloatArray:
         """Offsets on the root scale in force at each origin, (n_series, n_origins, n_ledger_leads, n_levels)."""
         when = np.unique(np.concatenate([past.made, origins]))
         if len(past.made) == 0:
             return np.zeros((panel.n_series, len(origins), *past.quantiles.shape[2:]))
-        alarms = np.isfinite(self._alarms(panel, past, when))
+        lasts, lead = panel.steps(ALARM_LASTS), panel.steps(ALARM_LEAD)
+        alarms = np.isfinite(alarmed_since(past, POOL_LEVELS, AlarmRule(), when, lasts, lead))
         offsets = tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when, alarms)
         return offsets[:, np.searchsorted(when, origins)]
 

@@ -2,8 +2,8 @@
 
 Only choices that a person made and that replay does not make by itself: the utilisation that is planned for, the
 scale-in window, and the risk; where the last replica may go, what a cold request is said to cost, how long the last
-replica stays at least and how far the law of the next arrival is trusted. A trial that misses the objective is charged for it, the more the further it misses; among those
-that keep it the cheaper one wins.
+replica stays at least and how far the law of the next arrival is trusted. A trial that misses the objective is charged
+for it, the more the further it misses; among those that keep it the cheaper one wins.
 """
 
 from collections.abc import Callable, Mapping
