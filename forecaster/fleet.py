@@ -25,6 +25,7 @@ from forecaster.errors import ForecasterError
 from forecaster.forecaster import FittedModel, Forecaster, on_same_grid
 from forecaster.methods.base import Method
 from forecaster.methods.global_residual import GlobalResidual
+from forecaster.methods.profile import UNKNOWN_WEEK_WEIGHT
 from forecaster.methods.residual import quantiles_of
 from forecaster.panel import Panel
 from forecaster.scorecard import Scores, scores_of
@@ -93,6 +94,8 @@ def _day_points(
         source = panel.days_before(bins, lag)
         if source[0] < 0:
             continue
+        if lag % 7 == 0 and not panel.week_is_known(np.array([origin]))[0]:
+            weight *= UNKNOWN_WEEK_WEIGHT
         then = _mean_before(sums, origin - lag * day, day)
         both = (then > 0) & (level > 0)
         growth = np.clip(np.where(both, level / np.where(both, then, 1.0), 1.0), 1 / 3, 3.0) ** GROWTH_TRUST

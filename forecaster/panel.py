@@ -97,6 +97,11 @@ class Panel:
         """Whether bins (and LOOK_AHEAD beyond) lie on weekends or holidays."""
         return self.calendar.is_free_day(self.start, self.step, self.n_steps + self.steps(LOOK_AHEAD))
 
+    def week_is_known(self, origins: IntArray) -> NDArray[np.bool_]:
+        """Whether two full weeks lie before each origin: before that a weekly season does not count, and a day a week
+        ago is a day like others, only older."""
+        return np.asarray(origins >= self.steps(timedelta(days=14)))
+
     def days_before(self, bins: IntArray, n_days: int) -> IntArray:
         """The bins at the same local time `n_days` earlier; may be negative, which lies before the history.
 

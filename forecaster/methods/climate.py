@@ -2,7 +2,8 @@
 
 The sample of a target are the bins within NEAR of the same local time on the last DAYS days, each rescaled towards the
 present daily level; recent days and the same day of the week count more. With days that do not repeat it is close to
-the distribution of the last days, with days that do it is the daily shape with its spread.
+the distribution of the last days, with days that do it is the daily shape with its spread. The same day of the week
+counts more once two weeks are known.
 """
 
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class Climate:
             source = same_place[..., None] + shifts
             usable = (source >= 0) & (source < origins[:, None, None])
             seen = np.where(usable, panel.values[:, np.clip(source, 0, panel.n_steps - 1)], np.nan)
-            weight = FADING_PER_DAY**lag * self._likeness(panel, targets, same_place, lag)
+            weight = FADING_PER_DAY**lag * self._likeness(panel, origins, targets, same_place, lag)
             values.append(seen * growth[..., None, None])
             weights.append(np.where(np.isnan(seen), 0.0, weight[..., None]))
         sample = np.concatenate(values, axis=-1)
@@ -83,13 +84,14 @@ class Climate:
             sample *= (_unusual(panel, origins, level)[..., None] ** fading)[..., None]
         return sample, np.concatenate(weights, axis=-1)
 
-    def _likeness(self, panel: Panel, targets: IntArray, source: IntArray, lag: int) -> FloatArray:
-        if lag % 7 == 0:
-            return np.full(targets.shape, SAME_WEEKDAY)
+    def _likeness(self, panel: Panel, origins: IntArray, targets: IntArray, source: IntArray, lag: int) -> FloatArray:
         free = panel.free_days
         last = len(free) - 1
         alike = free[np.clip(targets, 0, last)] == free[np.clip(source, 0, last)]
-        return np.where(alike, 1.0, OTHER_DAY_TYPE)
+        likeness = np.where(alike, 1.0, OTHER_DAY_TYPE)
+        if lag % 7:
+            return likeness
+        return np.where(panel.week_is_known(origins)[:, None], SAME_WEEKDAY, likeness)
 
 
 def _unusual(panel: Panel, origins: IntArray, level: FloatArray) -> FloatArray:

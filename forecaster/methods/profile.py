@@ -21,6 +21,7 @@ from forecaster.series import FloatArray
 
 DAY_LAGS = (1, 2, 3, 7, 14)
 DAY_WEIGHTS = (1.0, 0.7, 0.5, 1.0, 0.6)
+UNKNOWN_WEEK_WEIGHT = 0.5  # until two weeks are known, the day a week ago is one of the older days
 OTHER_DAY_TYPE_WEIGHT = 0.25  # a working day says little about a holiday
 PRESENT = timedelta(minutes=30)
 TAU_SECONDS = 2.5 * 3600
@@ -61,7 +62,8 @@ def _profile(panel: Panel, blocks: FloatArray, origins: IntArray, targets: IntAr
         both = (then > 0) & (level > 0)
         ratio = np.where(both, level / np.where(both, then, 1.0), 1.0)
         growth = np.clip(ratio, 1 / 3, 3.0) ** GROWTH_TRUST
-        weight_here = np.where(usable & ~np.isnan(seen), weight, 0.0)
+        trusted = np.where(panel.week_is_known(origins) | (lag % 7 > 0), weight, weight * UNKNOWN_WEEK_WEIGHT)
+        weight_here = np.where(usable & ~np.isnan(seen), trusted[:, None], 0.0)
         if free is not None:
             weight_here *= np.where(free[targets] == free[np.clip(source, 0, None)], 1.0, OTHER_DAY_TYPE_WEIGHT)
         total += weight_here * np.nan_to_num(seen) * growth[..., None]
