@@ -188,8 +188,9 @@ def replayed(
     def on_block(first: int, last: int, signals: Signals, outcomes: Outcomes) -> None:
         # What arrived while nothing was seen still has to be served.
         real = signals._replace(arrivals=case.work[first:last])
-        ahead = signals.ahead[: len(COLUMN_LEVELS)]
-        kept.append(BaseRows(now=signals.now, ahead=ahead.copy(), peaks=signals.peaks, floors=signals.floors))
+        held = signals.ahead[: len(COLUMN_LEVELS)]
+        ahead = np.where(np.isneginf(held), np.nan, held)  # a hold of nothing known is -inf, a row of it NaN
+        kept.append(BaseRows(now=signals.now, ahead=ahead, peaks=signals.peaks, floors=signals.floors))
         for tally in tallies.values():
             outcome = tally.paths.play(real, outcomes, first, last)
             tally.paths.choose()

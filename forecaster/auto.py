@@ -279,19 +279,23 @@ class FittedAuto:
         ledger = self.ledger_until(panel, int(origins.max()) + 1)
         leads = ledger.steps_ahead
         made, _ = bins_of(panel, ledger)
-        plain = self._plain(panel, ledger)
         when = np.unique(np.concatenate([made, origins]))
-        trusts = self._trust_in_told(panel, ledger, plain, when)
-        past = self._published(panel, ledger, plain, trusts[:, np.searchsorted(when, made)])
-        weights = interpolate_leads(self._weights(panel, ledger, origins), leads, path)
+        of_past, asked = np.searchsorted(when, made), np.searchsorted(when, origins)
+        weights = self._weights(panel, ledger, when)
+        plain = vincentised(ledger.quantiles, weights[:, of_past])
+        trust = self._trust_in_told(panel, ledger, plain, when)[..., None]
+        past = self._published(panel, ledger, plain, trust[:, of_past])
         if np.array_equal(path, leads) and np.isin(origins, made).all():
             at = np.searchsorted(made, origins)
             said, told = ledger.quantiles[:, at], ledger.told[:, at]
         else:
             said, told = self._said(panel, origins, path), self._told(panel, origins, path)
-        trust = interpolate_leads(trusts[:, np.searchsorted(when, origins), :, None], leads, path)
-        mixed = believing(vincentised(said, weights), told, trust)
-        offsets = interpolate_leads(self._offsets(panel, past, origins), leads, path)
+        mixed = believing(
+            vincentised(said, interpolate_leads(weights[:, asked], leads, path)),
+            told,
+            interpolate_leads(trust[:, asked], leads, path),
+        )
+        offsets = interpolate_leads(self._offsets(panel, past, when)[:, asked], leads, path)
         unit = _unit(panel, origins)
         root = np.sqrt(np.maximum(mixed, 0.0) / unit)
         root = root + offsets * spread(root, POOL_LEVELS)
@@ -304,7 +308,7 @@ class FittedAuto:
         """What was published at the ledger's origins, but for the offsets."""
         made, ended = bins_of(panel, ledger)
         unit = _unit(panel, made) if len(made) else np.ones((panel.n_series, 0, 1, 1))
-        mixed = believing(plain, ledger.told, trust[..., None])
+        mixed = believing(plain, ledger.told, trust)
         return Published(
             quantiles=np.sqrt(np.maximum(mixed, 0.0) / unit),
             actual=np.sqrt(ledger.actual / unit[..., 0]),
@@ -347,19 +351,14 @@ class FittedAuto:
         fresh = self._fresh(panel, ledger, losses, origins, reach_hours=np.inf)
         return method_weights(sums, TOLD_RULE, np.array([1.0 - TOLD_PRIOR, TOLD_PRIOR]), fresh)[..., 1]
 
-    def _plain(self, panel: Panel, ledger: Ledger) -> FloatArray:
-        """The pool's quantiles at the ledger's origins as they would have been mixed there and then."""
-        return vincentised(ledger.quantiles, self._weights(panel, ledger, bins_of(panel, ledger)[0]))
-
-    def _offsets(self, panel: Panel, past: Published, origins: IntArray) -> FloatArray:
-        """Offsets on the root scale in force at each origin, (n_series, n_origins, n_ledger_leads, n_levels)."""
-        when = np.unique(np.concatenate([past.made, origins]))
+    def _offsets(self, panel: Panel, past: Published, when: IntArray) -> FloatArray:
+        """Offsets on the root scale in force at each bin of `when`, which holds all of past.made, (n_series, n_when,
+        n_ledger_leads, n_levels)."""
         if len(past.made) == 0:
-            return np.zeros((panel.n_series, len(origins), *past.quantiles.shape[2:]))
+            return np.zeros((panel.n_series, len(when), *past.quantiles.shape[2:]))
         lasts, lead = panel.steps(ALARM_LASTS), panel.steps(ALARM_LEAD)
         alarms = np.isfinite(alarmed_since(past, POOL_LEVELS, AlarmRule(), when, lasts, lead))
-        offsets = tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when, alarms)
-        return offsets[:, np.searchsorted(when, origins)]
+        return tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when, alarms)
 
 
 def fleet_prior(fitted: Sequence[FittedAuto], step_seconds: float) -> tuple[float, ...]:

@@ -112,9 +112,14 @@ def offset_changes(timezone: str) -> tuple[FloatArray, FloatArray]:
     return np.array([*edges, np.inf], dtype=np.float64), np.array(offsets, dtype=np.float64)
 
 
+def steps_of_season(step: timedelta, period: timedelta) -> int:
+    """A season counts only when two full periods of it have been seen: so many steps."""
+    return -(-2 * period // step)
+
+
 def season_is_enabled(n_steps: int, step: timedelta, period: timedelta) -> bool:
-    """A season counts only when two full periods of it have been seen."""
-    return n_steps * step >= 2 * period
+    """Whether `n_steps` hold enough of a season for it to count."""
+    return n_steps >= steps_of_season(step, period)
 
 
 def _epochs(start: datetime, step: timedelta, n_steps: int) -> IntArray:

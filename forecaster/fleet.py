@@ -25,7 +25,7 @@ from forecaster.errors import ForecasterError
 from forecaster.forecaster import FittedModel, Forecaster, on_same_grid
 from forecaster.methods.base import Method
 from forecaster.methods.global_residual import GlobalResidual
-from forecaster.methods.profile import UNKNOWN_WEEK_WEIGHT
+from forecaster.methods.profile import GROWTH_TRUST, trust_in_day
 from forecaster.methods.residual import quantiles_of
 from forecaster.panel import Panel
 from forecaster.scorecard import Scores, scores_of
@@ -34,7 +34,6 @@ from forecaster.series import DemandSeries, FloatArray
 DAY = timedelta(days=1)
 SERIES_AT_ONCE = 500
 DAY_LAGS, DAY_WEIGHTS = (1, 2, 3, 7), (1.0, 0.7, 0.5, 1.0)
-GROWTH_TRUST = 0.5
 ERROR_DAYS = 5
 ERROR_SLOTS = timedelta(minutes=30)
 WAVE = 64  # jobs that a cluster is given at once: what a wave has fitted is kept before the next begins
@@ -94,8 +93,7 @@ def _day_points(
         source = panel.days_before(bins, lag)
         if source[0] < 0:
             continue
-        if lag % 7 == 0 and not panel.week_is_known(np.array([origin]))[0]:
-            weight *= UNKNOWN_WEEK_WEIGHT
+        weight *= float(trust_in_day(panel, np.array([origin]), lag)[0])
         then = _mean_before(sums, origin - lag * day, day)
         both = (then > 0) & (level > 0)
         growth = np.clip(np.where(both, level / np.where(both, then, 1.0), 1.0), 1 / 3, 3.0) ** GROWTH_TRUST

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from forecaster.calendar import DAY_SECONDS, DemandCalendar, IntArray
+from forecaster.calendar import DAY_SECONDS, DemandCalendar, IntArray, steps_of_season
 from forecaster.errors import BadSeries
 from forecaster.series import DemandSeries, FloatArray, require_utc
 
@@ -100,7 +100,7 @@ class Panel:
     def week_is_known(self, origins: IntArray) -> NDArray[np.bool_]:
         """Whether two full weeks lie before each origin: before that a weekly season does not count, and a day a week
         ago is a day like others, only older."""
-        return np.asarray(origins >= self.steps(timedelta(days=14)))
+        return np.asarray(origins >= steps_of_season(self.step, timedelta(days=7)))
 
     def days_before(self, bins: IntArray, n_days: int) -> IntArray:
         """The bins at the same local time `n_days` earlier; may be negative, which lies before the history.

@@ -28,7 +28,6 @@ MAX_ROWS = 4000
 # At long leads what followed a bin sooner or later says the same: it counts too while situations are few.
 FEW_ROWS, NEAR_FROM = 2000, timedelta(hours=2)
 MIN_ROWS = 60
-SERIES_AT_ONCE_CELLS = 2_000_000
 
 
 class Base(Enum):

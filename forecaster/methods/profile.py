@@ -62,7 +62,7 @@ def _profile(panel: Panel, blocks: FloatArray, origins: IntArray, targets: IntAr
         both = (then > 0) & (level > 0)
         ratio = np.where(both, level / np.where(both, then, 1.0), 1.0)
         growth = np.clip(ratio, 1 / 3, 3.0) ** GROWTH_TRUST
-        trusted = np.where(panel.week_is_known(origins) | (lag % 7 > 0), weight, weight * UNKNOWN_WEEK_WEIGHT)
+        trusted = weight * trust_in_day(panel, origins, lag)
         weight_here = np.where(usable & ~np.isnan(seen), trusted[:, None], 0.0)
         if free is not None:
             weight_here *= np.where(free[targets] == free[np.clip(source, 0, None)], 1.0, OTHER_DAY_TYPE_WEIGHT)
@@ -70,6 +70,11 @@ def _profile(panel: Panel, blocks: FloatArray, origins: IntArray, targets: IntAr
         weights += weight_here
     flat = np.where(np.isnan(level), last_seen(panel, origins), level)[..., None]
     return np.where(weights > 0, total / np.where(weights > 0, weights, 1.0), flat)
+
+
+def trust_in_day(panel: Panel, origins: IntArray, lag: int) -> FloatArray:
+    """How far the weight of the day `lag` days ago counts at each origin, (n_origins,)."""
+    return np.where(panel.week_is_known(origins) | (lag % 7 > 0), 1.0, UNKNOWN_WEEK_WEIGHT)
 
 
 def _level(panel: Panel, origins: IntArray) -> FloatArray:

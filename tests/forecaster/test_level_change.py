@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from forecaster.auto import Auto
+from forecaster.ledger import bins_of
 from forecaster.levelchange import believing, level_change
+from forecaster.selection import vincentised
 from tests.forecaster.samples import a_panel, daily_counts
 
 STEP = timedelta(minutes=10)
@@ -119,7 +121,8 @@ def test_a_level_that_never_lasted_is_believed_less_each_time():
     fitted = Auto(members=MEMBERS).fit(panel.until(4 * DAY), lead)
     origins = np.array([first + 8 for first in bursts])
     ledger = fitted.ledger_until(panel, int(origins.max()) + 1)
-    trust = fitted._trust_in_told(panel, ledger, fitted._plain(panel, ledger), origins)[0, :, 1]
+    plain = vincentised(ledger.quantiles, fitted._weights(panel, ledger, bins_of(panel, ledger)[0]))
+    trust = fitted._trust_in_told(panel, ledger, plain, origins)[0, :, 1]
     assert trust[-1] < trust[0] / 2
 
 

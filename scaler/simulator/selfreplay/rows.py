@@ -183,8 +183,7 @@ class RowMaker:
             return np.full((len(levels), last - first), np.nan)
         part = slice(first - self._rows_from, last - self._rows_from)
         columns = [COLUMN_LEVELS.index((Source.LEAD_MODEL, level)) for level in levels]
-        ahead, now = np.maximum(self._rows.ahead[columns, part], 0.0), np.maximum(self._rows.now[part], 0.0)
-        return np.asarray(np.sqrt(ahead) - np.sqrt(now))
+        return np.asarray(np.sqrt(self._rows.ahead[columns, part]) - np.sqrt(self._rows.now[part]))
 
     def of_setting(self, at: int, setting: int) -> tuple[float, float, float]:
         """(demand ahead, dip floor, peak soon) that `setting` reads at the made row `at`."""
