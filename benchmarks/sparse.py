@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from forecaster.arrivals import new_law, watch
+from forecaster.arrivals.learning import watch
+from forecaster.arrivals.start import new_law
 from forecaster.series import FloatArray
 from scaler.simulator import sparse
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from forecaster.arrivals import elapsed_at, new_law, observe_steps, survival
+from forecaster.arrivals.hazard import elapsed_at, survival
+from forecaster.arrivals.learning import observe_steps
+from forecaster.arrivals.start import new_law
 from forecaster.backtest import BacktestResult, backtest
 from forecaster.calendar import DAY_SECONDS, DemandCalendar
 from forecaster.forecast import DEFAULT_LEVELS, DemandForecast

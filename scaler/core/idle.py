@@ -22,22 +22,10 @@ from math import exp, log
 
 import numpy as np
 
-from forecaster.arrivals import (
-    LAST,
-    WATCHED,
-    ArrivalLaw,
-    ArrivalPrior,
-    copy_law,
-    elapsed_at,
-    hazard_between,
-    miss,
-    new_law,
-    observe,
-    observe_steps,
-    refresh,
-    requests_per_burst,
-    watch,
-)
+from forecaster.arrivals.hazard import elapsed_at, hazard_between, refresh, requests_per_burst
+from forecaster.arrivals.law import LAST, WATCHED, ArrivalLaw, ArrivalPrior
+from forecaster.arrivals.learning import miss, observe, observe_steps, watch
+from forecaster.arrivals.start import copy_law, new_law
 from forecaster.series import DemandSeries, DemandUnit, FloatArray
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import ReplicaState
@@ -228,8 +216,8 @@ def new_ledger() -> FloatArray:
 
 
 def new_state(startup: timedelta, prior: ArrivalPrior | None = None, timezone: str = "UTC") -> IdleState:
-    """Nothing seen yet. `prior` is what a fleet taught (forecaster.arrivals.pooled_prior); the law's days are those of
-    `timezone`."""
+    """Nothing seen yet. `prior` is what a fleet taught (forecaster.arrivals.prior.pooled_prior); the law's days are
+    those of `timezone`."""
     law = new_law(startup.total_seconds(), prior, timezone)
     return IdleState(law=law, ledger=new_ledger(), timezone=timezone)
 

@@ -12,7 +12,6 @@ from zlib import crc32
 import numpy as np
 from numba import njit
 
-from forecaster import arrivals
 from scaler.core import idle, rule
 from scaler.core.idle import turn
 from scaler.simulator import compiled, sparse
@@ -22,7 +21,7 @@ from scaler.simulator.compiled import Outcomes, Signals, _replay
 def _compiled() -> Callable[..., Any]:
     """The kernel, cached on disk. The compiler's cache looks at this file only; a digest of the sources that the kernel
     calls, closed over, keeps stale code from running."""
-    sources = (arrivals, idle, rule, compiled, sparse)
+    sources = (*sparse.ARRIVAL_ROOMS, idle, rule, compiled, sparse)
     digest = crc32("".join(inspect.getsource(module) for module in sources).encode())
 
     def play(  # type: ignore[no-untyped-def]

@@ -18,27 +18,27 @@ from numba import njit
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from forecaster import arrivals
-from forecaster.arrivals import (
-    ArrivalLaw,
-    ArrivalPrior,
-    elapsed_at,
-    hazard_between,
-    new_law,
-    observe,
-    observe_steps,
-    refresh,
-)
+from forecaster.arrivals import gaps, hazard, learning, season, timer
+from forecaster.arrivals import law as law_module
+from forecaster.arrivals.hazard import elapsed_at, hazard_between, refresh
+from forecaster.arrivals.law import ArrivalLaw, ArrivalPrior
+from forecaster.arrivals.learning import observe, observe_steps
+from forecaster.arrivals.start import new_law
 from forecaster.series import FloatArray
 from scaler.core import idle
 from scaler.core.idle import STARTUP, TURN, turn
 
 BoolArray = NDArray[np.bool_]
 
+ARRIVAL_ROOMS = (law_module, gaps, season, timer, learning, hazard)
+"""The modules whose source decides what the compiled law of the next arrival does."""
+
 for _function in (
-    arrivals.gap_class, arrivals.bin_of, arrivals.half_hour_of, arrivals.refresh, arrivals.learn_gap, arrivals.watch,
-    arrivals.observe, arrivals.miss, arrivals.requests_per_burst, arrivals.gap_hazard_integral, arrivals.hazard_between,
-    arrivals.elapsed_at, arrivals.observe_steps, arrivals.median_interval, arrivals.find_timer, arrivals.timer_hazard,
+    gaps.gap_class, gaps.bin_of, season.half_hour_of, season.learn_half_hours, season.refresh_season,
+    timer.median_interval, timer.find_timer, timer.timer_hazard,
+    learning.watch, learning.observe, learning.miss, learning.observe_steps, learning.learn_gap,
+    hazard.refresh, hazard.refresh_hazards, hazard.elapsed_at, hazard.requests_per_burst, hazard.gap_hazard_integral,
+    hazard.hazard_between,
     idle.mean_survival, idle.soon_pays, idle.weigh, idle.unless_law, idle.wanted_by_law, idle.price_of_cold,
     idle.settle_arrival, idle.close_pre_warm, idle.advise, idle.turn,
 ):  # fmt: skip
@@ -199,7 +199,7 @@ def _compiled(sources: Iterable[ModuleType]) -> tuple[Callable[..., Any], ...]:
 register_jitable(_advise_steps)
 register_jitable(_chances)
 register_jitable(_histogram_window)
-_learn_compiled, _advise_compiled, _chances_compiled = _compiled((arrivals, idle))
+_learn_compiled, _advise_compiled, _chances_compiled = _compiled((*ARRIVAL_ROOMS, idle))
 _replay_compiled = njit(cache=True)(_replay)
 _keep_alive_compiled = njit(cache=True)(_keep_alive)
 _clairvoyant_compiled = njit(cache=True)(_clairvoyant)
@@ -213,9 +213,9 @@ class IdleReplay:
     `advise(start, requests)` returns `keep` and `pre_warm`, bool (n_steps,) each: row i is what the cycle's IdleAdvice
     says at the step that starts at start + i x turn ("one stands: keep it?", "none stands: order one?"), from the steps
     before i only. `requests` are counts per control step, NaN where not seen (`core.idle.requests_per_step`); `terms`
-    come from `core.idle.terms_of(policy, startup, turn)`; `prior` from `forecaster.arrivals.pooled_prior` of a fleet's
-    past; the law's days are those of `timezone`. Requests in a step keep or order a replica whatever the advice. About
-    0.01 s a day of 15-s steps.
+    come from `core.idle.terms_of(policy, startup, turn)`; `prior` from `forecaster.arrivals.prior.pooled_prior` of a
+    fleet's past; the law's days are those of `timezone`. Requests in a step keep or order a replica whatever the
+    advice. About 0.01 s a day of 15-s steps.
     """
 
     def __init__(self, terms: FloatArray, prior: ArrivalPrior | None = None, timezone: str = "UTC") -> None:
@@ -270,7 +270,8 @@ def arrival_chances(
 ) -> FloatArray:
     """P(an arrival within `horizon` seconds) at every `every`-th 15-s step, from the steps before it only.
 
-    The law learns on the way and must have been watching (forecaster.arrivals.watch). Shape (n_steps // every,).
+    The law learns on the way and must have been watching (forecaster.arrivals.learning.watch). Shape
+    (n_steps // every,).
     """
     chances, _ = _chances_compiled(law, start_seconds, requests, every, horizon)
     return np.asarray(chances)

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from forecaster.arrivals import ArrivalPrior
+from forecaster.arrivals.law import ArrivalPrior
 from forecaster.series import DemandSeries
 from scaler.core import idle
 from scaler.cycle import prior_profile

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecaster import arrivals as law_of
+from forecaster.arrivals.law import LAST, N_GAPS, ArrivalLaw
+from forecaster.arrivals.learning import observe, watch
+from forecaster.arrivals.start import law_arrays, law_from_arrays, new_law
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.core import idle
 from tests.builders import NOON, SECOND, a_policy, some_replicas
@@ -22,19 +24,19 @@ def terms(price: float = 600.0, trust: float = 0.5, min_idle: float = 0.0, pre_w
     return np.array([STARTUP, price, trust, min_idle, float(pre_warm), TURN])
 
 
-def a_lying_law(seed: int) -> law_of.ArrivalLaw:
+def a_lying_law(seed: int) -> ArrivalLaw:
     """Hazards that have nothing to do with anything."""
     rng = np.random.default_rng(seed)
-    law = law_of.new_law(STARTUP)
+    law = new_law(STARTUP)
     law.events[:] = rng.exponential(10.0 ** rng.uniform(-3, 3), law.events.shape)
     law.exposure_seconds[:] = rng.exponential(10.0 ** rng.uniform(0, 6), law.exposure_seconds.shape)
     law.season[0] = rng.exponential(5.0, 48)
     law.season[1] = rng.exponential(1e4, 48)
-    law_of.observe(law, AT, 1.0)
+    observe(law, AT, 1.0)
     return law
 
 
-def hold_seconds(law: law_of.ArrivalLaw, conditions: np.ndarray, longest: float = 1e5) -> float:
+def hold_seconds(law: ArrivalLaw, conditions: np.ndarray, longest: float = 1e5) -> float:
     """How long after the last request the replica is let go, if nothing comes."""
     ledger = idle.new_ledger()
     elapsed = TURN
@@ -80,8 +82,8 @@ def test_the_ledger_is_never_overdrawn(seed: int, trust: float) -> None:
 
 
 def test_a_hit_earns_the_cold_start_less_the_wait_and_a_miss_costs_the_time() -> None:
-    law = law_of.new_law(STARTUP)
-    law_of.observe(law, AT, 1.0)
+    law = new_law(STARTUP)
+    observe(law, AT, 1.0)
     conditions = terms(600.0)
     cold_cost = idle.price_of_cold(law, conditions)
     hit = np.array([1000.0, AT + 3000.0, 1.0])
@@ -99,8 +101,8 @@ def test_a_hit_earns_the_cold_start_less_the_wait_and_a_miss_costs_the_time() ->
 
 
 def test_luck_is_not_hoarded() -> None:
-    law = law_of.new_law(STARTUP)
-    law_of.observe(law, AT, 1.0)
+    law = new_law(STARTUP)
+    observe(law, AT, 1.0)
     conditions = terms(600.0)
     ledger = np.array([4400.0, AT + 3000.0, 1.0])
     cold_cost = idle.price_of_cold(law, conditions)
@@ -108,10 +110,10 @@ def test_luck_is_not_hoarded() -> None:
     assert ledger[idle.BALANCE] == pytest.approx(idle.LEDGER_CAP * cold_cost)
 
 
-def hourly(n: int) -> law_of.ArrivalLaw:
-    law = law_of.new_law(STARTUP)
+def hourly(n: int) -> ArrivalLaw:
+    law = new_law(STARTUP)
     for k in range(n):
-        law_of.observe(law, AT + (k - n + 1) * 3600.0, 1.0)
+        observe(law, AT + (k - n + 1) * 3600.0, 1.0)
     return law
 
 
@@ -128,20 +130,20 @@ def test_an_hourly_timer_is_let_go_early_and_ordered_again_in_time() -> None:
 
 
 def test_nothing_is_pre_warmed_before_a_first_request() -> None:
-    law = law_of.new_law(STARTUP)
-    law_of.watch(law, AT)
+    law = new_law(STARTUP)
+    watch(law, AT)
     asked = [idle.advise(law, idle.new_ledger(), terms(1e5), AT + s, False)[1] for s in range(0, 7200, 15)]
     assert not any(asked)
 
 
 def test_steady_traffic_keeps_the_replica_and_rare_traffic_lets_it_go() -> None:
-    steady, rare = law_of.new_law(STARTUP), law_of.new_law(STARTUP)
+    steady, rare = new_law(STARTUP), new_law(STARTUP)
     for k in range(200):
-        law_of.observe(steady, AT + k * 90.0, 1.0)
+        observe(steady, AT + k * 90.0, 1.0)
     for k in range(20):
-        law_of.observe(rare, AT + k * 50_000.0, 1.0)
+        observe(rare, AT + k * 50_000.0, 1.0)
     for law, expected in ((steady, True), (rare, False)):
-        now = float(law.marks[law_of.LAST]) + 405.0
+        now = float(law.marks[LAST]) + 405.0
         assert idle.advise(law, idle.new_ledger(), terms(600.0), now, True)[0] is expected
 
 
@@ -159,10 +161,10 @@ def test_the_first_request_after_a_pause_is_never_argued_with() -> None:
 
 
 def test_min_idle_holds_against_a_law_that_expects_nothing() -> None:
-    law = law_of.new_law(STARTUP)
+    law = new_law(STARTUP)
     for k in range(20):
-        law_of.observe(law, AT + k * 50_000.0, 1.0)
-    now = float(law.marks[law_of.LAST])
+        observe(law, AT + k * 50_000.0, 1.0)
+    now = float(law.marks[LAST])
     ledger = idle.new_ledger()
     assert idle.advise(law, ledger, terms(60.0, min_idle=900.0), now + 885.0, True)[0]
     assert not idle.advise(law, ledger, terms(60.0, min_idle=900.0), now + 900.0, True)[0]
@@ -184,21 +186,19 @@ def test_what_is_not_known_keeps_the_replica(what: str, counts: list[float], rep
 
 def test_bins_are_read_once_and_the_earlier_state_stays_as_it_was() -> None:
     first = idle.learn(idle.new_state(timedelta(seconds=STARTUP)), demand([1, 0, 0, 1]))
-    kept = law_of.law_arrays(first.law)
+    kept = law_arrays(first.law)
     again = idle.learn(first, demand([1, 0, 0, 1]))
     longer = idle.learn(first, demand([1, 0, 0, 1, 0, 1]))
     assert again is first
-    assert longer.law.marks[law_of.N_GAPS] == 2.0
-    assert all(np.array_equal(kept[name], part, equal_nan=True) for name, part in law_of.law_arrays(first.law).items())
+    assert longer.law.marks[N_GAPS] == 2.0
+    assert all(np.array_equal(kept[name], part, equal_nan=True) for name, part in law_arrays(first.law).items())
 
 
 def test_a_restart_from_the_stored_arrays_goes_on_where_it_stopped() -> None:
     rng = np.random.default_rng(5)
     counts = (rng.random(400) < 0.03).astype(float)
     state = idle.learn(idle.new_state(timedelta(seconds=STARTUP)), demand(list(counts[:300])))
-    stored = replace(
-        state, law=law_of.law_from_arrays(law_of.law_arrays(state.law)), ledger=np.array(state.ledger.tolist())
-    )
+    stored = replace(state, law=law_from_arrays(law_arrays(state.law)), ledger=np.array(state.ledger.tolist()))
     for k in range(301, 400):
         now = NOON + k * TURN * SECOND
         recent = demand(list(counts[k - 8 : k]), NOON + (k - 8) * TURN * SECOND)

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from forecaster.arrivals import law_arrays, new_law, pooled_prior, watch
+from forecaster.arrivals.learning import watch
+from forecaster.arrivals.prior import pooled_prior
+from forecaster.arrivals.start import law_arrays, new_law
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.core import idle
 from scaler.domain.replicas import ReplicaState

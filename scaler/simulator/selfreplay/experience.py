@@ -4,7 +4,9 @@ import copy
 from dataclasses import dataclass
 from datetime import timedelta
 
-from forecaster.arrivals import ArrivalLaw, ArrivalPrior, copy_law, pooled_prior
+from forecaster.arrivals.law import ArrivalLaw, ArrivalPrior
+from forecaster.arrivals.prior import pooled_prior
+from forecaster.arrivals.start import copy_law
 from scaler.domain.endpoint import EndpointId
 from scaler.simulator.selfreplay.choice import Prior, ReplayedSums, pooled
 
