@@ -1,9 +1,14 @@
 """The clairvoyant's dynamic programmes, compiled. Plain loops over arrays; the meaning is in oracle.py."""
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from forecaster.series import FloatArray
+
+IntArray = NDArray[np.int64]
 
 GOLDEN = 0.6180339887498949
 MOST_LEVELS, FEWEST_LEVELS, STATES = 256, 32, 5000
@@ -11,21 +16,31 @@ MOST_LEVELS, FEWEST_LEVELS, STATES = 256, 32, 5000
 LONG_LEVELS = 20
 RATIO = 1.3
 GIVEN_UP = 20.0
+NOTHING = 1e-9
+"""A queue below this is rounding of sums, not work."""
 
 
-@numba.njit(cache=True)
-def cheapest_path(
-    work: FloatArray,
-    room: float,
-    step_seconds: float,
-    start_cost: float,
-    price: float,
-    wait_room: float,
-    lowest: int,
-    highest: int,
-    first: int,
-    lead_steps: int,
-) -> np.ndarray:
+class Terms(NamedTuple):
+    """What a schedule may do, and what it pays in replica-seconds.
+
+    A ready replica serves `room` units in a step and `wait_room` within the promised wait. A start costs `start_cost`,
+    a bad unit `price`. Counts are within lowest..highest; `first` stand at the start, and no more can be ready within
+    the first `lead_steps`.
+    """
+
+    room: float
+    step_seconds: float
+    start_cost: float
+    price: float
+    wait_room: float
+    lowest: int
+    highest: int
+    first: int
+    lead_steps: int
+
+
+@numba.njit(cache=True, error_model="numpy")
+def cheapest_path(work: FloatArray, terms: Terms) -> IntArray:
     """Ready replicas per step, shape (n_steps,), that minimise replica-seconds + start_cost per start + price per bad
     unit.
 
@@ -36,92 +51,128 @@ def cheapest_path(
     ever served for free; beyond, where all is late anyway, in ratios. States that a shorter queue beats at no higher
     cost are skipped.
     """
-    n_steps, width = len(work), highest + 1
-    fine_top = max(highest * wait_room, room)
-    n_fine = min(MOST_LEVELS, max(FEWEST_LEVELS, STATES // width))
-    fine = fine_top / n_fine
-    n_levels = n_fine + LONG_LEVELS
-    grid = np.empty(n_levels)
-    for i in range(n_levels):
-        grid[i] = i * fine if i <= n_fine else grid[i - 1] * RATIO
-    best = np.full((n_levels, width), np.inf)
-    after = np.full((n_levels, width), np.inf)
-    reached = np.zeros(n_levels, dtype=np.bool_)
-    reached_after = np.zeros(n_levels, dtype=np.bool_)
-    best[0, first] = 0.0
-    reached[0] = True
+    n_steps, width = len(work), terms.highest + 1
+    # Arrays by names of their own: in tuples they are costly to look at, state by state.
+    levels, even, top, n_even = _grid(terms)
+    cost, node, reached = _unreached(len(levels), width)
+    cost_after, node_after, reached_after = _unreached(len(levels), width)
+    cost[0, terms.first], node[0, terms.first], reached[0] = 0.0, 0, True
     # Every state that was reached is a node that knows the one before it: a small share of all states.
     parent = np.full(64 * n_steps + 1, -1, dtype=np.int64)
     replicas = np.zeros(64 * n_steps + 1, dtype=np.int16)
     n_nodes = 1
-    node = np.full((n_levels, width), -1, dtype=np.int64)
-    node_after = np.full((n_levels, width), -1, dtype=np.int64)
-    node[0, first] = 0
-    low_value = np.empty(width)
-    low_count = np.empty(width, dtype=np.int64)
+    from_cost, from_count = np.empty(width), np.empty(width, dtype=np.int64)
     shorter = np.empty(width)
     for t in range(n_steps):
         shorter[:] = np.inf
         # Rounding in ratios goes up and down evenly over time, so that slow drains of a long queue show.
         dither = (t * GOLDEN) % 1.0
-        most = first if t < lead_steps else highest
-        for i in range(n_levels):
+        most = terms.first if t < terms.lead_steps else terms.highest
+        late_cost = terms.price * work[t - 1] if t > 0 else 0.0
+        for i in range(len(levels)):
             if not reached[i]:
                 continue
-            value, count = np.inf, 0
-            for n in range(width):
-                value += start_cost
-                if best[i, n] < value:
-                    value, count = best[i, n], n
-                low_value[n], low_count[n] = value, count
-            value, count = np.inf, 0
-            for n in range(width - 1, -1, -1):
-                if best[i, n] < value:
-                    value, count = best[i, n], n
-                if value < low_value[n]:
-                    low_value[n], low_count[n] = value, count
-            for n in range(min(lowest, most), most + 1):
-                if low_value[n] >= shorter[n]:
+            queue, to_serve = levels[i], levels[i] + work[t]
+            # Without a premium on queues that never end, letting all be late would undercut any price.
+            premium = GIVEN_UP if i > n_even + 4 else 1.0
+            _cheapest_change(cost, i, terms.start_cost, from_cost, from_count)
+            for n in range(min(terms.lowest, most), most + 1):
+                if from_cost[n] >= shorter[n]:
                     continue
-                shorter[n] = low_value[n]
-                left = grid[i] + work[t] - n * room
-                cost = low_value[n] + n * step_seconds
-                if t > 0 and work[t - 1] > 0.0 and grid[i] > n * wait_room + 1e-9:
-                    # Without a premium on queues that never end, letting all be late would undercut any price.
-                    cost += price * work[t - 1] * (GIVEN_UP if i > n_fine + 4 else 1.0)
-                j = 0
-                if left > 1e-9:
-                    if left <= fine_top:
-                        j = int(np.ceil(left / fine - 1e-9))
-                    else:
-                        j = n_fine + int(np.log(left / fine_top) / np.log(RATIO) + dither)
-                        j = min(j, n_levels - 1)
-                if cost < after[j, n]:
-                    after[j, n] = cost
-                    reached_after[j] = True
+                shorter[n] = from_cost[n]
+                paid = from_cost[n] + n * terms.step_seconds
+                if queue > n * terms.wait_room + NOTHING:
+                    paid += late_cost * premium
+                j = _level_of(to_serve - n * terms.room, even, top, n_even, dither)
+                if paid < cost_after[j, n]:
+                    cost_after[j, n], reached_after[j] = paid, True
                     if node_after[j, n] < 0:
                         if n_nodes == len(parent):
-                            parent = np.concatenate((parent, np.empty_like(parent)))
-                            replicas = np.concatenate((replicas, np.empty_like(replicas)))
+                            parent, replicas = _twice_as_long(parent), _twice_as_long(replicas)
                         node_after[j, n] = n_nodes
                         n_nodes += 1
-                    parent[node_after[j, n]] = node[i, low_count[n]]
-                    replicas[node_after[j, n]] = n
-            best[i, :] = np.inf
-            node[i, :] = -1
-            reached[i] = False
-        best, after = after, best
+                    parent[node_after[j, n]], replicas[node_after[j, n]] = node[i, from_count[n]], n
+            cost[i, :], node[i, :], reached[i] = np.inf, -1, False
+        cost, cost_after = cost_after, cost
         node, node_after = node_after, node
         reached, reached_after = reached_after, reached
-    path = np.zeros(n_steps, dtype=np.int64)
+    return _path_to(_cheapest_node(cost, node), parent, replicas, n_steps)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _grid(terms: Terms) -> tuple[FloatArray, float, float, int]:
+    """Queues that are told apart: levels (n_levels,) up from 0, evenly by a width up to the top, which is level number
+    n_even, in ratios beyond: (levels, width, top, n_even)."""
+    top = max(terms.highest * terms.wait_room, terms.room)
+    n_even = min(MOST_LEVELS, max(FEWEST_LEVELS, STATES // (terms.highest + 1)))
+    width = top / n_even
+    levels = np.empty(n_even + LONG_LEVELS)
+    for i in range(len(levels)):
+        levels[i] = i * width if i <= n_even else levels[i - 1] * RATIO
+    return levels, width, top, n_even
+
+
+@numba.njit(inline="always")  # a call takes longer than the work
+def _level_of(queue: float, width: float, top: float, n_even: int, dither: float) -> int:
+    """The level of the grid that stands for the queue; `dither` in [0, 1) says whether ratios are rounded up or
+    down."""
+    if queue <= NOTHING:
+        return 0
+    if queue <= top:
+        return int(np.ceil(queue / width - NOTHING))
+    return min(n_even + int(np.log(queue / top) / np.log(RATIO) + dither), n_even + LONG_LEVELS - 1)
+
+
+@numba.njit(cache=True)
+def _unreached(n_levels: int, width: int) -> tuple[FloatArray, IntArray, NDArray[np.bool_]]:
+    """States of a step, queue level by replicas (n_levels, width): the least cost of getting there (inf: no way), the
+    node that it was reached by (-1: none), and by level whether any was."""
+    return (
+        np.full((n_levels, width), np.inf),
+        np.full((n_levels, width), -1, dtype=np.int64),
+        np.zeros(n_levels, dtype=np.bool_),
+    )
+
+
+@numba.njit(inline="always")  # as `_level_of`
+def _cheapest_change(cost: FloatArray, i: int, start_cost: float, from_cost: FloatArray, from_count: IntArray) -> None:
+    """For each count n, all (width,): the least cost of having n by starting or letting go, and the count before."""
+    value, count = np.inf, 0
+    for n in range(len(from_cost)):
+        value += start_cost
+        if cost[i, n] < value:
+            value, count = cost[i, n], n
+        from_cost[n], from_count[n] = value, count
+    value, count = np.inf, 0
+    for n in range(len(from_cost) - 1, -1, -1):
+        if cost[i, n] < value:
+            value, count = cost[i, n], n
+        if value < from_cost[n]:
+            from_cost[n], from_count[n] = value, count
+
+
+@numba.njit(cache=True)
+def _twice_as_long(values: np.ndarray) -> np.ndarray:
+    return np.concatenate((values, np.empty_like(values)))
+
+
+@numba.njit(cache=True)
+def _cheapest_node(cost: FloatArray, node: IntArray) -> int:
     last, value = -1, np.inf
-    for i in range(n_levels):
-        for n in range(width):
-            if best[i, n] < value:
-                last, value = node[i, n], best[i, n]
+    for i in range(cost.shape[0]):
+        for n in range(cost.shape[1]):
+            if cost[i, n] < value:
+                last, value = node[i, n], cost[i, n]
+    return last
+
+
+@numba.njit(cache=True)
+def _path_to(node: int, parent: IntArray, replicas: np.ndarray, n_steps: int) -> IntArray:
+    """The replicas of each step on the way to a node of the last one, (n_steps,)."""
+    path = np.zeros(n_steps, dtype=np.int64)
     for t in range(n_steps - 1, -1, -1):
-        path[t] = replicas[last]
-        last = parent[last]
+        path[t] = replicas[node]
+        node = parent[node]
     return path
 
 
@@ -167,19 +218,17 @@ def play_orders(
 
 
 @numba.njit(cache=True)
-def optimistic_value(
-    work: FloatArray, room: float, step_seconds: float, start_cost: float, price: float, highest: int, first: int
-) -> tuple[float, float]:
+def optimistic_value(work: FloatArray, terms: Terms) -> tuple[float, float]:
     """(least cost, bad units at it) when the work of a step is served by its own and the next step's whole rooms.
 
     A programme over pairs (m, n) of neighbouring steps with whole replicas; every bad unit costs `price`. Capacity is
     credited twice, so this is never more than what any schedule of whole replicas costs.
     """
-    width = highest + 1
+    width, room, step_seconds, start_cost = terms.highest + 1, terms.room, terms.step_seconds, terms.start_cost
     best = np.full(width, np.inf)
     bads = np.zeros(width)
     for n in range(width):
-        best[n] = n * step_seconds + start_cost * max(0, n - first)
+        best[n] = n * step_seconds + start_cost * max(0, n - terms.first)
     for t in range(1, len(work)):
         after = np.full(width, np.inf)
         after_bads = np.zeros(width)
@@ -188,7 +237,7 @@ def optimistic_value(
                 bad = work[t - 1] - (m + n) * room
                 if bad < 0.0:
                     bad = 0.0
-                cost = best[m] + start_cost * max(0, n - m) + price * bad + n * step_seconds
+                cost = best[m] + start_cost * max(0, n - m) + terms.price * bad + n * step_seconds
                 if cost < after[n]:
                     after[n] = cost
                     after_bads[n] = bads[m] + bad

@@ -7,6 +7,7 @@ with the same start-up time, that reaches it. Loading costs the clairvoyant too:
 
 from dataclasses import dataclass
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from forecaster.series import FloatArray
 from scaler.simulator.lane import Lane, Outcome, outcome_of
 from scaler.simulator.startups import StartupModel
+
+if TYPE_CHECKING:
+    from scaler.simulator.compiled_oracle import Terms
 
 MOST_BLOCKS = 3600
 """HiGHS solves so many in about two seconds; longer spans are bounded on coarser blocks (5 days of two minutes
@@ -146,9 +150,8 @@ def _whole_bound_seconds(task: Task) -> float:
     low, high, best = np.log(1e-3), np.log(1e7), 0.0
     for _ in range(24):
         price = float(np.exp((low + high) / 2))
-        value, bad = optimistic_value(
-            task.work, task.room, task.step_seconds, task.start_seconds, price, useful, min(task.first, useful)
-        )
+        terms = _terms(task, price, highest=useful, first=min(task.first, useful))
+        value, bad = optimistic_value(task.work, terms)
         best = max(best, value - price * task.allowed_bad)
         low, high = (np.log(price), high) if bad > task.allowed_bad else (low, np.log(price))
     return best
@@ -240,17 +243,22 @@ def path_at(task: Task, price: float) -> NDArray[np.int64]:
     from scaler.simulator.compiled_oracle import cheapest_path
 
     highest = min(task.highest, max(task.first, task.lowest, ceil(1.25 * task.work.max() / task.room) + 2))
-    return cheapest_path(
-        task.work,
-        task.room,
-        task.step_seconds,
-        task.start_seconds,
-        price,
-        task.capacity_per_second * task.queue_wait_seconds,
-        task.lowest,
-        highest,
-        task.first,
-        _lead_steps(task),
+    return cheapest_path(task.work, _terms(task, price, highest=highest, first=task.first))
+
+
+def _terms(task: Task, price: float, *, highest: int, first: int) -> "Terms":
+    from scaler.simulator.compiled_oracle import Terms
+
+    return Terms(
+        room=task.room,
+        step_seconds=task.step_seconds,
+        start_cost=task.start_seconds,
+        price=price,
+        wait_room=task.capacity_per_second * task.queue_wait_seconds,
+        lowest=task.lowest,
+        highest=highest,
+        first=first,
+        lead_steps=_lead_steps(task),
     )
 
 

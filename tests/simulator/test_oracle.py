@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaler.simulator.compiled_oracle import optimistic_value
+from scaler.simulator.compiled_oracle import Terms, optimistic_value
 from scaler.simulator.lane import outcome_of, waits
 from scaler.simulator.oracle import Task, _fast_forward, clairvoyant, lower_bound_hours
 from scaler.simulator.startups import StartupModel
@@ -95,7 +95,18 @@ def test_an_objective_out_of_reach_has_no_bound_and_no_path():
 def test_the_optimistic_programme_is_never_above_a_schedule_of_whole_replicas(price):
     rng = np.random.Generator(np.random.PCG64(2))
     work = rng.integers(0, 30, 6).astype(np.float64)
-    value, _ = optimistic_value(work, 15.0, 15.0, 30.0, price, 2, 1)
+    terms = Terms(
+        room=15.0,
+        step_seconds=15.0,
+        start_cost=30.0,
+        price=price,
+        wait_room=15.0,
+        lowest=0,
+        highest=2,
+        first=1,
+        lead_steps=2,
+    )
+    value, _ = optimistic_value(work, terms)
     for path in product(range(3), repeat=6):
         bad = sum(max(0.0, work[t] - 15.0 * (path[t] + (path[t + 1] if t < 5 else 9))) for t in range(6))
         starts = sum(max(0, now - before) for before, now in zip((1, *path), path, strict=False))
