@@ -8,7 +8,7 @@ lane; a test holds that orders equal those of the whole cycle in the simulated w
 import inspect
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numba
@@ -136,6 +136,33 @@ def new_state(n_runs: int, rules: Rules, ready: int = 0) -> State:
     )
 
 
+class Scratch(NamedTuple):
+    """Room for one run at a time: in how many steps each replica is ready; what starts; its earlier turns."""
+
+    in_steps: FloatArray
+    starting: IntArray
+    history: FloatArray
+
+
+class Seen(NamedTuple):
+    """What one turn reads of demand: now, one start-up time ahead, dip guard, highest minute soon, for panic."""
+
+    now: float
+    ahead: float
+    floor: float
+    peak: float
+    panic: float
+
+
+class Site(NamedTuple):
+    """What serves, as the rules say; `usable` is the share of `capacity` that the setting plans for."""
+
+    capacity: float
+    usable: float
+    step_seconds: float
+    panic_factor: float
+
+
 for _function in (
     rule.replicas_for,
     rule.backlog_after_startup,
@@ -202,96 +229,125 @@ def _replay(
     outcomes: Outcomes,
     orders: IntArray,
 ) -> None:
-    n, n_ages = len(signals.now), state.starting.shape[1]
-    share_of_step = np.ceil(rules.startup_steps) - rules.startup_steps
-    # Values instead of fields: tuples with arrays are costly to hand on, turn by turn.
-    capacity, step_seconds, panic_factor = rules.capacity, rules.step_seconds, rules.panic_factor
-    is_rate, zero_allowed, wait_steps = rules.is_rate, rules.zero_allowed, rules.wait_steps
-    writes_orders, look_back = orders.shape[1] > 0, state.history.shape[1]
-    has_thresholds = min(rules.queue_above, rules.busy_above) < np.inf
-    most = signals.highest.max() + state.ready.max() + state.starting.sum()
-    in_steps = np.empty(max(most, 1))
-    starting = np.empty(n_ages, dtype=np.int64)
-    history = np.empty((look_back, 2))
+    scratch = new_scratch(signals, state)
     for run in range(len(plays)):
-        setting = plays[run]
-        usable = rules.capacity * columns.utilization[setting]
-        ahead, floor = signals.ahead[columns.ahead[setting]], signals.floors[columns.floor[setting]]
-        peak = signals.peaks[columns.peak[setting]]
-        ready, queue, busy = state.ready[run], state.queue[run], state.busy[run]
-        hold = state.hold[run]
-        history[:], latest = state.history[run], 0
-        waiting = state.waiting[run]
-        starting[:] = state.starting[run]
-        newest, n_starting = 0, starting.sum()
-        n_waiting = len(waiting)
-        run_cost, run_bad, run_starts = outcomes.cost[run], outcomes.bad[run], outcomes.starts[run]
-        for t in range(n):
-            have = ready + n_starting
-            recommended, order = have, have
-            now = signals.now[t]
-            if not np.isnan(now):
-                backlog, at_lead = queue if is_rate else 0.0, 0.0
-                if is_rate and (queue > 0.0 or now > ready * capacity):  # else it is 0: what serves never falls
-                    at_lead = _backlog_at_lead(now, rules, ready, starting, newest, queue, in_steps)
-                demand = rule.demand_at_lead(now, ahead[t], floor[t], at_lead, step_seconds)
-                wanted = rule.replicas_for(demand, usable)
-                keep = rule.worth_keeping(have, demand, peak[t], now + backlog / step_seconds, usable)
-                panic = rule.panic_floor(have, ready, signals.panic[t], panic_factor, capacity, usable)
-                recommended = max(wanted, keep, panic)
-                if has_thresholds and ready > 0:
-                    needed = _thresholds(queue, busy, ready, rules, signals.highest[t])
-                    recommended = max(recommended, needed)
-                    hold = rules.hold_steps if needed > 0 else hold
-                if recommended == 0 and not zero_allowed:
-                    recommended = 1
-                elif recommended == 0:
-                    asked = now > 0.0 or queue > 0.0
-                    recommended = rule.last_replica(0, have, asked, signals.keep[t], signals.pre_warm[t])
-                recommended = max(recommended, signals.least[t], have if signals.held[t] or hold > 0 else 0)
-                order = recommended
-                if recommended != have:
-                    order = _limited_order(recommended, have, rules, history, latest)
-                order = min(max(order, signals.lowest[t]), signals.highest[t])
-            hold = max(0, hold - 1)
-            if look_back > 0:
-                latest = latest - 1 if latest > 0 else look_back - 1
-                history[latest, 0], history[latest, 1] = recommended, order - have
-            if writes_orders:
-                orders[run, t] = order
-            if order > have:
-                starting[newest] += order - have
-                n_starting += order - have
-                run_starts += order - have
-            elif order < have:
-                ready, n_starting = _let_go(ready, starting, newest, n_starting, order)
-            run_cost += ready + n_starting
-            room = ready * capacity * step_seconds
-            if n_starting > 0:
-                # The oldest entry becomes the newest: nothing is moved.
-                newest = newest - 1 if newest > 0 else n_ages - 1
-                became = starting[newest]
-                room += became * share_of_step * capacity * step_seconds
-                ready += became
-                n_starting -= became
-                starting[newest] = 0
-            asked_for = queue + signals.arrivals[t]
-            left = asked_for - room
-            queue = left if left > NOTHING else 0.0
-            if has_thresholds:
-                busy = min(1.0, (asked_for - queue) / room) if room > 0.0 else 0.0
-            if queue > 0.0:
-                n_waiting = len(waiting) + 1
-            if n_waiting > 0:  # else nothing waited in any of these steps, and nothing can be late
-                run_bad += _late(waiting, room, wait_steps)
-                waiting[0, 0], waiting[0, 1], waiting[0, 2] = queue, signals.arrivals[t], 0.0
-                n_waiting -= 1
-        for age in range(n_ages):
-            state.starting[run, age] = starting[(newest + age) % n_ages]
-        for k in range(look_back):
-            state.history[run, k] = history[(latest + k) % look_back]
-        state.ready[run], state.queue[run], state.busy[run], state.hold[run] = ready, queue, busy, hold
-        outcomes.cost[run], outcomes.bad[run], outcomes.starts[run] = run_cost, run_bad, run_starts
+        play_run(run, plays[run], signals, columns, rules, state, outcomes, orders, scratch)
+
+
+@register_jitable
+def new_scratch(signals: Signals, state: State) -> Scratch:
+    """For runs through these signals from this state."""
+    most = max(1, signals.highest.max() + state.ready.max() + state.starting.sum())
+    starting = np.empty(state.starting.shape[1], dtype=np.int64)
+    return Scratch(np.empty(most), starting, np.empty((state.history.shape[1], 2)))
+
+
+@register_jitable
+def play_run(
+    run: int,
+    setting: int,
+    signals: Signals,
+    columns: Columns,
+    rules: Rules,
+    state: State,
+    outcomes: Outcomes,
+    orders: IntArray,
+    scratch: Scratch,
+) -> None:
+    """One run through all steps."""
+    # Values instead of fields: tuples with arrays are costly to hand on, turn by turn.
+    capacity, step_seconds, wait_steps = rules.capacity, rules.step_seconds, rules.wait_steps
+    is_rate, zero_allowed, hold_steps = rules.is_rate, rules.zero_allowed, rules.hold_steps
+    site = Site(capacity, capacity * columns.utilization[setting], step_seconds, rules.panic_factor)
+    share_of_step = np.ceil(rules.startup_steps) - rules.startup_steps
+    has_thresholds = min(rules.queue_above, rules.busy_above) < np.inf
+    ahead, floor = signals.ahead[columns.ahead[setting]], signals.floors[columns.floor[setting]]
+    peak = signals.peaks[columns.peak[setting]]
+    ready, queue, busy, hold = state.ready[run], state.queue[run], state.busy[run], state.hold[run]
+    in_steps, starting, history = scratch
+    starting[:], newest, history[:], latest = state.starting[run], 0, state.history[run], 0
+    n_starting, waiting = starting.sum(), state.waiting[run]
+    n_waiting = len(waiting)
+    cost, bad, starts = outcomes.cost[run], outcomes.bad[run], outcomes.starts[run]
+    writes_orders, look_back = orders.shape[1] > 0, len(history)
+    for t in range(len(signals.now)):
+        have = ready + n_starting
+        recommended, order = have, have
+        now = signals.now[t]
+        if not np.isnan(now):
+            backlog, at_lead = queue if is_rate else 0.0, 0.0
+            if is_rate and (queue > 0.0 or now > ready * capacity):  # else it is 0: what serves never falls
+                at_lead = _backlog_at_lead(now, rules, ready, starting, newest, queue, in_steps)
+            seen = Seen(now, ahead[t], floor[t], peak[t], signals.panic[t])
+            recommended = _needed(seen, site, have, ready, backlog, at_lead)
+            if has_thresholds and ready > 0:
+                needed = _thresholds(queue, busy, ready, rules, signals.highest[t])
+                recommended = max(recommended, needed)
+                hold = hold_steps if needed > 0 else hold
+            if recommended == 0:
+                asked = now > 0.0 or queue > 0.0
+                none = rule.last_replica(0, have, asked, signals.keep[t], signals.pre_warm[t])
+                recommended = none if zero_allowed else 1
+            recommended = max(recommended, signals.least[t], have if signals.held[t] or hold > 0 else 0)
+            order = recommended
+            if recommended != have:
+                order = _limited_order(recommended, have, rules, history, latest)
+            order = min(max(order, signals.lowest[t]), signals.highest[t])
+        hold = max(0, hold - 1)
+        if look_back > 0:
+            latest = latest - 1 if latest > 0 else look_back - 1
+            history[latest, 0], history[latest, 1] = recommended, order - have
+        if writes_orders:
+            orders[run, t] = order
+        if order > have:
+            starting[newest] += order - have
+            n_starting += order - have
+            starts += order - have
+        elif order < have:
+            ready, n_starting = _let_go(ready, starting, newest, n_starting, order)
+        cost += ready + n_starting
+        room = ready * capacity * step_seconds
+        if n_starting > 0:
+            # The oldest entry becomes the newest: nothing is moved.
+            newest = newest - 1 if newest > 0 else len(starting) - 1
+            became = starting[newest]
+            room += became * share_of_step * capacity * step_seconds
+            ready += became
+            n_starting -= became
+            starting[newest] = 0
+        asked_for = queue + signals.arrivals[t]
+        left = asked_for - room
+        queue = left if left > NOTHING else 0.0
+        if has_thresholds:
+            busy = min(1.0, (asked_for - queue) / room) if room > 0.0 else 0.0
+        if queue > 0.0:
+            n_waiting = len(waiting) + 1
+        if n_waiting > 0:  # else nothing waited in any of these steps, and nothing can be late
+            bad += _late(waiting, room, wait_steps)
+            waiting[0, 0], waiting[0, 1], waiting[0, 2] = queue, signals.arrivals[t], 0.0
+            n_waiting -= 1
+    _unroll(starting, newest, state.starting[run])
+    _unroll(history, latest, state.history[run])
+    state.ready[run], state.queue[run], state.busy[run], state.hold[run] = ready, queue, busy, hold
+    outcomes.cost[run], outcomes.bad[run], outcomes.starts[run] = cost, bad, starts
+
+
+@register_jitable
+def _needed(seen: Seen, site: Site, have: int, ready: int, backlog: float, at_lead: float) -> int:
+    """Replicas that demand asks for: one start-up time ahead, worth keeping until then, or for the present in panic."""
+    demand = rule.demand_at_lead(seen.now, seen.ahead, seen.floor, at_lead, site.step_seconds)
+    wanted = rule.replicas_for(demand, site.usable)
+    present = seen.now + backlog / site.step_seconds
+    keep = rule.worth_keeping(have, demand, seen.peak, present, site.usable)
+    panic = rule.panic_floor(have, ready, seen.panic, site.panic_factor, site.capacity, site.usable)
+    return max(wanted, keep, panic)
+
+
+@register_jitable
+def _unroll(ring: NDArray[Any], first: int, out: NDArray[Any]) -> None:
+    """`out` is the ring from `first` on."""
+    for k in range(len(ring)):
+        out[k] = ring[(first + k) % len(ring)]
 
 
 @register_jitable

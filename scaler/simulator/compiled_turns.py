@@ -6,16 +6,45 @@ of the compiled replay. A test holds that the orders equal those of the whole cy
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 from numba import njit
 
+from forecaster.arrivals.law import ArrivalLaw
+from forecaster.series import FloatArray
 from scaler.core import idle, rule
 from scaler.core.idle import turn
 from scaler.simulator import compiled, sparse
-from scaler.simulator.compiled import Outcomes, Signals, _replay
+from scaler.simulator.compiled import Columns, Outcomes, Rules, Signals, State, new_scratch, play_run
+
+
+class Player(NamedTuple):
+    """Who orders: the one setting that plays, its rules, and where it stands."""
+
+    setting: int
+    columns: Columns
+    rules: Rules
+    state: State
+
+
+class Idle(NamedTuple):
+    """What decides about the last replica; `law` and `ledger` are moved on."""
+
+    law: ArrivalLaw
+    ledger: FloatArray
+    terms: FloatArray
+
+
+class Came(NamedTuple):
+    """`requests` (n_steps,) came in each step (NaN: not seen), the first of which starts at `start_seconds`; `before`
+    came in the step before it. Below 0: nothing was read since the law was learned, so that the first turn asks
+    nothing of it."""
+
+    start_seconds: float
+    requests: FloatArray
+    before: float
 
 
 def _compiled() -> Callable[..., Any]:
@@ -24,18 +53,20 @@ def _compiled() -> Callable[..., Any]:
     sources = (*sparse.ARRIVAL_ROOMS, idle, rule, compiled, sparse)
     digest = crc32("".join(inspect.getsource(module) for module in sources).encode())
 
-    def play(  # type: ignore[no-untyped-def]
-        signals, columns, plays, rules, state, law, ledger, terms, start_seconds, requests, before, orders
-    ):
+    def play(signals, player, last, came, orders):  # type: ignore[no-untyped-def]
+        setting, columns, rules, state = player
+        law, ledger, terms = last
+        start_seconds, requests, before = came
+        scratch = new_scratch(signals, state)
         outcomes = Outcomes(np.zeros(1), np.zeros(1), np.zeros(1))
         one = np.zeros((1, 1), dtype=np.int64)
         keep, pre_warm = np.zeros(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_)
-        came = before
+        arrived = before
         for t in range(len(signals.now)):
             stands = state.ready[0] + state.starting[0].sum() > 0
             kept, ordered = True, False
-            if not came < 0.0:
-                kept, ordered = turn(law, ledger, terms, start_seconds + t * rules.step_seconds, came, stands)
+            if not arrived < 0.0:
+                kept, ordered = turn(law, ledger, terms, start_seconds + t * rules.step_seconds, arrived, stands)
             keep[0] = kept or signals.keep[t]
             pre_warm[0] = ordered
             row = Signals(
@@ -52,9 +83,9 @@ def _compiled() -> Callable[..., Any]:
                 signals.held[t : t + 1],
                 signals.panic[t : t + 1],
             )
-            _replay(row, columns, plays, rules, state, outcomes, one)
+            play_run(0, setting, row, columns, rules, state, outcomes, one, scratch)
             orders[t] = one[0, 0]
-            came = requests[t]
+            arrived = requests[t]
         return digest
 
     made: Callable[..., Any] = njit(cache=True, error_model="numpy")(play)
@@ -62,7 +93,5 @@ def _compiled() -> Callable[..., Any]:
 
 
 play_turns = _compiled()
-"""play_turns(signals, columns, plays, rules, state, law, ledger, terms, start_seconds, requests, before, orders): fill
-`orders` (n_steps,) and move `state`, `law` and `ledger` on. `requests` (n_steps,) are what came in each step (NaN: not
-seen), `before` what came in the step before the first; below 0: nothing was read since the law was learned, so that the
-first turn asks nothing of it. `signals.keep` says where a request was seen less than minIdle ago."""
+"""play_turns(signals, player: Player, last: Idle, came: Came, orders): fill `orders` (n_steps,), and move the player's
+state, the law and the ledger on. `signals.keep` says where a request was seen less than minIdle ago."""

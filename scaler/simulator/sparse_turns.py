@@ -33,7 +33,7 @@ def sparse_orders(
         return None
     # The replay's modules compile when they are imported: only where they are needed.
     from scaler.simulator.compiled import new_state
-    from scaler.simulator.compiled_turns import play_turns
+    from scaler.simulator.compiled_turns import Came, Idle, Player, play_turns
     from scaler.simulator.selfreplay.replayer import EndpointReplay
     from scaler.simulator.sparse import IdleReplay
 
@@ -51,28 +51,18 @@ def sparse_orders(
     requests = idle.requests_per_step(series)
     learned = IdleReplay(terms, prior, policy.spec.forecast.calendar.timezone)
     learned.learn(grid.start.timestamp(), requests[:first])
-    plays = np.array([replay.playing(first)], dtype=np.int64)
-    state, ledger = new_state(1, replay.rules, standing), idle.new_ledger()
+    state = new_state(1, replay.rules, standing)
+    player = Player(replay.playing(first), replay.family.columns, replay.rules, state)
+    last = Idle(learned.law, idle.new_ledger(), terms)
     orders = np.zeros(grid.n_steps - first, dtype=np.int64)
     replay.rows.start_at(first)
     begin, block = first, BLOCK // grid.step
     while begin < grid.n_steps:
         end = min(begin + block, grid.n_steps)
         replay.rows.make(end)
-        play_turns(
-            replay.rows.signals(begin, end),
-            replay.family.columns,
-            plays,
-            replay.rules,
-            state,
-            learned.law,
-            ledger,
-            terms,
-            grid.time(begin).timestamp(),
-            requests[begin:end],
-            requests[begin - 1] if begin > first else -1.0,
-            orders[begin - first : end - first],
-        )
+        before = requests[begin - 1] if begin > first else -1.0
+        came = Came(grid.time(begin).timestamp(), requests[begin:end], before)
+        play_turns(replay.rows.signals(begin, end), player, last, came, orders[begin - first : end - first])
         replay.rows.forget(end)
         begin = end
     return orders
