@@ -179,16 +179,16 @@ def _path_to(node: int, parent: IntArray, replicas: np.ndarray, n_steps: int) ->
 @numba.njit(cache=True)
 def play_orders(
     work: FloatArray, orders: np.ndarray, capacity: float, step_seconds: float, startup_seconds: float, ready: int
-) -> tuple[FloatArray, FloatArray, int]:
-    """(rows, ready times of what still starts, starts): what Lane makes of these orders when every start takes the
-    same.
+) -> tuple[FloatArray, FloatArray, int, int]:
+    """(rows, ready times of what still starts, starts, starts let go before they were ready): what Lane makes of these
+    orders when every start takes the same.
 
     `rows` has Lane.rows' columns. A test holds that both agree.
     """
     n = len(work)
     rows = np.zeros((n, 5))
     starting = np.zeros(max(1, int(orders.max())))
-    n_starting, starts, queue = 0, 0, 0.0
+    n_starting, starts, cancelled, queue = 0, 0, 0, 0.0
     for t in range(n):
         now, end = t * step_seconds, (t + 1) * step_seconds
         total = ready + n_starting
@@ -198,7 +198,9 @@ def play_orders(
                 n_starting += 1
             starts += orders[t] - total
         elif orders[t] < total:
-            n_starting = max(0, n_starting - (total - orders[t]))
+            kept = max(0, n_starting - (total - orders[t]))
+            cancelled += n_starting - kept
+            n_starting = kept
             ready = min(ready, orders[t])
         room = ready * capacity * step_seconds
         desired, became = ready + n_starting, 0
@@ -214,7 +216,7 @@ def play_orders(
         for i in range(became, n_starting):
             starting[i - became] = starting[i]
         ready, n_starting = ready + became, n_starting - became
-    return rows, starting[:n_starting].copy(), starts
+    return rows, starting[:n_starting].copy(), starts, cancelled
 
 
 @numba.njit(cache=True)

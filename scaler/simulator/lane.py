@@ -57,6 +57,8 @@ class Lane:
         self.queue = 0.0
         self.step = 0
         self.starts = 0
+        self.cancelled = 0
+        """Of the starts, those that were let go before they were ready."""
         self.finished: list[tuple[float, float]] = []
         """(ordered, ready) of every start that came to its end."""
         self.rows = np.zeros((n, 5))
@@ -82,9 +84,11 @@ class Lane:
         elif replicas < total:
             kept = max(0, len(self.starting) - (total - replicas))
             self.outdated = max(0, self.outdated - max(0, self.ready - replicas))
-            if self.outdated == 0:
+            if self.outdated == 0 and self.replacement is not None:
+                self.cancelled += 1
                 self.replacement = None
             self.ready = min(self.ready, replicas)
+            self.cancelled += len(self.starting) - kept
             del self.starting[kept:]
 
     def _start(self, now: float) -> tuple[float, float]:
@@ -117,6 +121,7 @@ class Lane:
         """Begin the rolling update that is due, and the next replacement of one under way."""
         if self._rolling_updates and self._rolling_updates[0] <= now + NOTHING:
             self._rolling_updates.pop(0)
+            self.cancelled += len(self.starting) + (self.replacement is not None)
             self.outdated, self.replacement = self.ready, None
             self.starting = [self._start(now) for _ in self.starting]
         if self.outdated and self.replacement is None:
@@ -148,6 +153,7 @@ class Outcome:
 
     `demand` is units per step (concurrency: the level); `queue` the same unit. `wait_seconds` is the wait, for a ready
     replica with room, of a request that arrives at the end of the step (the last of the step's own).
+    `cancelled_starts` are those of `starts` that were let go before they were ready.
     """
 
     demand: FloatArray
@@ -157,6 +163,7 @@ class Outcome:
     queue: Amounts
     wait_seconds: Amounts
     starts: int
+    cancelled_starts: int
     step_seconds: float
 
     @property
@@ -195,6 +202,7 @@ def outcome_of(lane: Lane, *, is_rate: bool) -> Outcome:
         queue=(queue / unit).astype(np.float32),
         wait_seconds=waits(lane).astype(np.float32),
         starts=lane.starts,
+        cancelled_starts=lane.cancelled,
         step_seconds=lane.step_seconds,
     )
 

@@ -298,7 +298,8 @@ def _fast_forward(lane: Lane, orders: NDArray[np.int64]) -> None:
     from scaler.simulator.compiled_oracle import play_orders
 
     seconds = lane.startup.always_seconds
-    rows, starting, starts = play_orders(lane.work, orders, lane.capacity, lane.step_seconds, seconds, lane.ready)
-    lane.rows[:], lane.starts, lane.step = rows, starts, len(orders)
+    played = play_orders(lane.work, orders, lane.capacity, lane.step_seconds, seconds, lane.ready)
+    lane.rows[:], starting, lane.starts, lane.cancelled = played
+    lane.step = len(orders)
     lane.starting = [(ready_at - seconds, ready_at) for ready_at in starting.tolist()]
-    lane.ready, lane.queue = int(orders[-1]) - len(lane.starting), float(rows[-1, 3])
+    lane.ready, lane.queue = int(orders[-1]) - len(lane.starting), float(lane.rows[-1, 3])

@@ -42,7 +42,8 @@ def _endpoint_summary(found: EndpointResult) -> dict[str, Any]:
 
 def figures(outcome: Outcome, found: EndpointResult) -> dict[str, float]:
     """The figures of one strategy on one endpoint. `slo_attainment` is the share of demand in steps whose
-    `wait_seconds` is within slo.queueWait; `cold_requests` the demand of steps that ended without a ready replica."""
+    `wait_seconds` is within slo.queueWait; `cold_requests` the demand of steps that ended without a ready replica;
+    `cancelled_starts` those of `starts` that were let go before they were ready."""
     spec = found.policy.spec
     hours = outcome.replica_hours
     return {
@@ -51,6 +52,7 @@ def figures(outcome: Outcome, found: EndpointResult) -> dict[str, float]:
         "slo_attainment": _rounded(outcome.attainment(spec.slo.queue_wait.total_seconds())),
         "cold_requests": _rounded(outcome.cold_requests),
         "starts": outcome.starts,
+        "cancelled_starts": outcome.cancelled_starts,
         "p95_wait_seconds": _rounded(outcome.p95_wait_seconds()),
     }
 
@@ -60,13 +62,15 @@ def _together(result: ReplayResult, strategy: str) -> dict[str, float]:
     rows = [(figures(found.outcomes[strategy], found), found.outcomes[strategy]) for found in result.endpoints.values()]
     demand = [float(outcome.demand.sum()) for _, outcome in rows]
     served = sum(row["slo_attainment"] * weight for (row, _), weight in zip(rows, demand, strict=True))
-    sums = {key: sum(row[key] for row, _ in rows) for key in ("replica_hours", "gpu_hours", "cold_requests", "starts")}
+    summed = ("replica_hours", "gpu_hours", "cold_requests", "starts", "cancelled_starts")
+    sums = {key: sum(row[key] for row, _ in rows) for key in summed}
     return {
         "replica_hours": _rounded(sums["replica_hours"]),
         "gpu_hours": _rounded(sums["gpu_hours"]),
         "slo_attainment": _rounded(served / sum(demand)) if sum(demand) > 0 else 1.0,
         "cold_requests": _rounded(sums["cold_requests"]),
         "starts": int(sums["starts"]),
+        "cancelled_starts": int(sums["cancelled_starts"]),
         "p95_wait_seconds": max(row["p95_wait_seconds"] for row, _ in rows),
     }
 

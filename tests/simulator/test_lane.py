@@ -43,6 +43,11 @@ def test_scale_in_lets_starting_replicas_go_first_the_newest_first():
     assert (lane.ready, lane.starting) == (1, [])
 
 
+def test_of_the_starts_those_let_go_before_they_were_ready_are_cancelled():
+    out = outcome_of(played(a_lane([0] * 6, ready=1, startup=60.0), [3, 2, 1, 2, 2, 2]), is_rate=True)
+    assert (out.starts, out.cancelled_starts) == (3, 2)
+
+
 def test_what_still_waits_at_the_end_is_served_by_what_stands_then():
     out = outcome_of(played(a_lane([0, 45], ready=1), [1, 1]), is_rate=True)
     assert out.wait_seconds.tolist() == pytest.approx([0, 30])
@@ -86,6 +91,7 @@ def test_nothing_is_lost_and_hours_are_what_the_timeline_says(work, orders, star
     lane = played(a_lane(work, ready=1, startup=startup), orders[: len(work)])
     out = outcome_of(lane, is_rate=True)
     served = sum(lane.served(k) for k in range(len(work)))
+    assert out.starts == len(lane.finished) + len(lane.starting) + out.cancelled_starts
     assert served + out.queue[-1] == pytest.approx(sum(work))
     assert np.array_equal(out.desired, np.array(orders[: len(work)]))
     assert np.array_equal(out.ready + out.starting, out.desired)
@@ -112,6 +118,7 @@ def test_a_rolling_update_replaces_the_ready_ones_one_by_one_beside_what_was_ask
 def test_what_was_starting_when_the_update_came_begins_anew():
     lane = rolled_out([3, 3, 3, 3, 3], startup=30.0, ready=0)
     assert lane.rows[:, 2].tolist() == [0, 0, 0, 3, 3]
+    assert (lane.starts, lane.cancelled) == (6, 3)
     assert lane.outdated == 0
 
 
@@ -119,6 +126,7 @@ def test_scale_in_lets_outdated_replicas_go_first_and_ends_the_update_with_the_l
     lane = rolled_out([3, 3, 3, 3, 1, 1], ready=3)
     assert lane.rows[:, 1].tolist() == [0, 1, 1, 1, 0, 0]
     assert (lane.ready, lane.outdated, lane.replacement) == (1, 0, None)
+    assert lane.starts == len(lane.finished) + lane.cancelled
 
 
 def test_replicas_ordered_during_an_update_add_to_the_room():

@@ -134,4 +134,5 @@ def test_compiled_orders_end_where_the_lane_ends_step_by_step(work, orders, star
     _fast_forward(jumped, given_orders)
     assert np.allclose(walked.rows, jumped.rows)
     assert (walked.ready, walked.starts, walked.starting) == (jumped.ready, jumped.starts, jumped.starting)
+    assert walked.cancelled == jumped.cancelled
     assert np.allclose(waits(walked), waits(jumped))

@@ -237,7 +237,11 @@ def test_several_processes_give_what_one_gives():
         traces={name: a_series(counts(seed=i, hours=3)) for i, name in enumerate(names)},
         baselines=("hpa",),
     )
-    assert summary(run_replay(request, present_advisor, processes=2)) == summary(run_replay(request, present_advisor))
+    alone = summary(run_replay(request, present_advisor))
+    assert summary(run_replay(request, present_advisor, processes=2)) == alone
+    each = [found["hpa"] for found in alone["endpoints"].values()]
+    for figure in ("starts", "cancelled_starts"):
+        assert alone["hpa"][figure] == sum(found[figure] for found in each)
 
 
 def test_the_parts_of_one_endpoint_in_several_processes_write_what_one_process_writes(tmp_path, monkeypatch):
