@@ -30,6 +30,26 @@ def headstart(*arguments: object, cwd: Path | None = None) -> "subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, env=environment, check=False)
 
 
+@pytest.mark.parametrize(("what", "told", "threads"), [("by itself", {}, 1), ("if told", {"OMP_NUM_THREADS": "2"}, 2)])
+def test_fits_compute_on_one_thread_unless_told_otherwise(what: str, told: dict[str, str], threads: int) -> None:
+    """A pod with a CPU limit on a node of many cores would start one for each core."""
+    program = """
+import sys
+from scaler.app.cli import main
+sys.argv = ["headstart", "schema"]
+try:
+    main()
+except SystemExit:
+    import sklearn.ensemble, threadpoolctl
+    print(max(pool["num_threads"] for pool in threadpoolctl.threadpool_info()), file=sys.stderr)
+"""
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(Path.home()), **told}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=240, env=environment, check=True
+    )
+    assert done.stderr.strip() == str(threads)
+
+
 @dataclass
 class Done:
     returncode: int

@@ -1,5 +1,6 @@
 """The command line. Modules here import nothing heavy at the top: `headstart --help` is instant."""
 
+import os
 import sys
 
 import typer
@@ -31,7 +32,12 @@ app.command("schema")(policies.schema)
 
 
 def main() -> None:
-    """Exit code 0: done. 1: it could not be done. 2: what a person wrote cannot be used, and nothing was written."""
+    """Exit code 0: done. 1: it could not be done. 2: what a person wrote cannot be used, and nothing was written.
+
+    Everything computes on one thread unless OMP_NUM_THREADS says otherwise: by itself OpenMP would start one for each
+    core of the node, which a pod's CPU limit then makes wait for one another. Work is shared among processes instead.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when OpenMP and BLAS are loaded, with the first command's work
     try:
         app()
     except (InputError, BadSeries, UnknownMethod) as error:
