@@ -25,7 +25,7 @@ from forecaster.errors import ForecasterError
 from forecaster.forecaster import FittedModel, Forecaster, on_same_grid
 from forecaster.methods.base import Method
 from forecaster.methods.global_residual import GlobalResidual
-from forecaster.methods.profile import GROWTH_TRUST, trust_in_day
+from forecaster.methods.profile import DAY_WEIGHTS, GROWTH_TRUST, trust_in_day
 from forecaster.methods.residual import quantiles_of
 from forecaster.panel import Panel
 from forecaster.scorecard import Scores, scores_of
@@ -33,7 +33,8 @@ from forecaster.series import DemandSeries, FloatArray
 
 DAY = timedelta(days=1)
 SERIES_AT_ONCE = 500
-DAY_LAGS, DAY_WEIGHTS = (1, 2, 3, 7), (1.0, 0.7, 0.5, 1.0)
+WEEK_WEIGHTS = {lag: weight for lag, weight in DAY_WEIGHTS.items() if lag <= 7}
+"""Of the profile's days, those of a week."""
 ERROR_DAYS = 5
 ERROR_SLOTS = timedelta(minutes=30)
 WAVE = 64  # jobs that a cluster is given at once: what a wave has fitted is kept before the next begins
@@ -89,7 +90,7 @@ def _day_points(
     level = _mean_before(sums, origin, day)
     total = np.zeros((len(values), len(bins)), dtype=np.float32)
     weights = np.zeros_like(total)
-    for lag, weight in zip(DAY_LAGS, DAY_WEIGHTS, strict=True):
+    for lag, weight in WEEK_WEIGHTS.items():
         source = panel.days_before(bins, lag)
         if source[0] < 0:
             continue

@@ -19,8 +19,8 @@ from forecaster.methods.residual import last_seen, trailing_mean
 from forecaster.panel import Panel
 from forecaster.series import FloatArray
 
-DAY_LAGS = (1, 2, 3, 7, 14)
-DAY_WEIGHTS = (1.0, 0.7, 0.5, 1.0, 0.6)
+DAY_WEIGHTS = {1: 1.0, 2: 0.7, 3: 0.5, 7: 1.0, 14: 0.6}
+"""The days that say what a day is like, by how many days ago they were, and how much each counts."""
 UNKNOWN_WEEK_WEIGHT = 0.5  # until two weeks are known, the day a week ago is one of the older days
 OTHER_DAY_TYPE_WEIGHT = 0.25  # a working day says little about a holiday
 PRESENT = timedelta(minutes=30)
@@ -52,7 +52,7 @@ def _profile(panel: Panel, blocks: FloatArray, origins: IntArray, targets: IntAr
     total = np.zeros((panel.n_series, *targets.shape))
     weights = np.zeros_like(total)
     free = panel.free_days if panel.calendar.holidays_of else None
-    for lag, weight in zip(DAY_LAGS, DAY_WEIGHTS, strict=True):
+    for lag, weight in DAY_WEIGHTS.items():
         source = panel.days_before(targets, lag)
         usable = (source >= 0) & (source + half < origins[:, None])
         if not usable.any():
