@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from forecaster.calendar import offset_changes
 from forecaster.series import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -33,11 +34,13 @@ N_FEATURES = 10 + len(MEAN_WINDOWS) + len(SLOPE_WINDOWS) + 2 * (len(PEAK_WINDOWS
 class DemandTape:
     """Demand of one endpoint on the control grid, with running sums. Bin i covers [start + i*step, start + (i+1)*step).
 
-    `values` has shape (n,), units per second (or a level), NaN = not seen. `start_seconds` is since the epoch.
+    `values` has shape (n,), units per second (or a level), NaN = not seen. `start_seconds` is since the epoch. The days
+    that `days_before` counts are those of `timezone`.
     """
 
-    def __init__(self, values: FloatArray, start_seconds: float, step_seconds: float) -> None:
+    def __init__(self, values: FloatArray, start_seconds: float, step_seconds: float, timezone: str = "UTC") -> None:
         self.step_seconds = step_seconds
+        self.zone = offset_changes(timezone)
         self.start_seconds = start_seconds
         self._n = 0
         self._values = np.empty(max(len(values), 16))
@@ -55,6 +58,11 @@ class DemandTape:
     def steps(self, seconds: float) -> int:
         """How many bins `seconds` take, at least one."""
         return max(1, round(seconds / self.step_seconds))
+
+    def days_before(self, bins: IntArray, days: int) -> IntArray:
+        """The bins at the same local time `days` earlier, negative before the tape; as Panel.days_before: across a
+        change of summer time an hour more or less than days * 24 h."""
+        return np.asarray(_days_before(bins, (self.start_seconds, self.step_seconds), self.zone, days))
 
     def append(self, values: FloatArray) -> None:
         """Add bins at the end; amortised constant time a bin."""
@@ -112,19 +120,18 @@ def lead_features(tape: DemandTape, first: int, last: int, lead_steps: int) -> F
 
     By column: demand now and the scale; how means of MEAN_WINDOWS differ from now; how windows differ from those before
     them; the highest and the lowest minute of PEAK_WINDOWS; steps since demand was last 0 and last above 0, and the
-    level before the present gap; where the lead stands in 5, 10, 60 minutes and in the day; demand around the lead on
-    EARLIER_DAYS and its change since "now" of that day.
+    level before the present gap; where the lead stands in 5, 10, 60 minutes and in the day (of UTC); demand around the
+    lead's local time on EARLIER_DAYS and its change since "now" of that day.
     """
     out = np.empty((max(last - first, 0), N_FEATURES))
-    lags = tuple(tape.steps(days * DAY_SECONDS) for days in EARLIER_DAYS)
     spans = (tape.steps(MINUTE_SECONDS), tape.steps(TYPICAL_DAYS * DAY_SECONDS))
-    _fill(tape.sums(), (tape.start_seconds, tape.step_seconds), first, lead_steps, spans, lags, out)
+    _fill(tape.sums(), (tape.start_seconds, tape.step_seconds), tape.zone, first, lead_steps, spans, out)
     return out
 
 
 @njit(cache=True, error_model="numpy")
 def _fill(  # type: ignore[no-untyped-def]
-    sums, clock, first, lead_steps, spans, lags, out
+    sums, clock, zone, first, lead_steps, spans, out
 ):
     values = sums[0]
     minute, week = spans
@@ -154,11 +161,34 @@ def _fill(  # type: ignore[no-untyped-def]
         angle = 2 * np.pi * (ahead % DAY_SECONDS) / DAY_SECONDS
         out[i, at], out[i, at + 1] = np.sin(angle), np.cos(angle)
         at += 2
-        for lag in lags:
-            there = row + lead_steps - lag
+        for days in EARLIER_DAYS:
+            there = _day_before(row + lead_steps, clock, zone, days)
+            then = np.sqrt(_mean(sums, there - lead_steps, 40) / scale)
             out[i, at] = np.sqrt(_mean(sums, there + 4, 8) / scale)
-            out[i, at + 1] = np.sqrt(_mean(sums, there + 20, 40) / scale) - np.sqrt(_mean(sums, row - lag, 40) / scale)
+            out[i, at + 1] = np.sqrt(_mean(sums, there + 20, 40) / scale) - then
             at += 2
+
+
+@njit(cache=True, error_model="numpy")
+def _day_before(at, clock, zone, days):  # type: ignore[no-untyped-def]
+    """As DemandTape.days_before, for one bin."""
+    start, step = clock
+    edges, offsets = zone
+    drift = 0.0
+    if len(offsets) > 1:
+        when = start + at * step
+        now = np.searchsorted(edges, when, side="right") - 1
+        then = np.searchsorted(edges, when - days * DAY_SECONDS, side="right") - 1
+        drift = offsets[now] - offsets[then]
+    return at - max(1, round(days * DAY_SECONDS / step)) + round(drift / step)
+
+
+@njit(cache=True, error_model="numpy")
+def _days_before(bins, clock, zone, days):  # type: ignore[no-untyped-def]
+    earlier = np.empty_like(bins)
+    for i in range(len(bins)):
+        earlier[i] = _day_before(bins[i], clock, zone, days)
+    return earlier
 
 
 @njit(cache=True, error_model="numpy")

@@ -1,11 +1,14 @@
 """The lead-time model: one row equals many, nothing looks ahead, any unit, no pickle."""
 
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from forecaster.lead import LEVELS, LeadModel, _as_arrays, fit_lead_model, with_tail
-from forecaster.leadfeatures import DemandTape, lead_features, trailing_max
+from forecaster.leadfeatures import DemandTape, lead_features, trailing_max, typical_demand
 from forecaster.methods.learners import BoostedTrees
 
 STEP, LEAD, DAY = 15.0, 10, 5760
@@ -90,6 +93,30 @@ def test_two_endpoints_of_different_size_train_one_model() -> None:
         quantiles, _ = model.predict(tape, 4_000, 5_000)
         actual = tape.mean(np.arange(4_000, 5_000) + LEAD + 4, 4)
         assert 0.75 < np.mean(actual <= quantiles[:, LEVELS.index(0.9)]) <= 1.0
+
+
+def on_the_wall_clock(start: datetime, n_days: int) -> np.ndarray:
+    """Demand that is one more than the hour in Berlin, on a grid of five minutes."""
+    zone, step = ZoneInfo("Europe/Berlin"), timedelta(minutes=5)
+    return np.array([1.0 + (start + k * step).astimezone(zone).hour for k in range(n_days * 288)])
+
+
+@pytest.mark.parametrize(
+    ("what", "sunday"),
+    [
+        ("a day of 23 hours", datetime(2026, 3, 29, tzinfo=UTC)),
+        ("a day of 25 hours", datetime(2026, 10, 25, tzinfo=UTC)),
+    ],
+)
+def test_earlier_days_are_read_at_the_same_local_time(what: str, sunday: datetime) -> None:
+    start = sunday - timedelta(days=9)
+    values = on_the_wall_clock(start, 18)
+    local, utc = (DemandTape(values, start.timestamp(), 300.0, zone) for zone in ("Europe/Berlin", "UTC"))
+    noon = np.array([(9 + day) * 288 + 11 * 12 + 6 for day in range(8)])  # half an hour within an hour in Berlin
+    for tape, n_wrong in ((local, 0), (utc, 1 + 2 + 7)):
+        rows = np.concatenate([lead_features(tape, row, row + 1, 0) for row in noon])
+        seen = rows[:, [-6, -4, -2]] ** 2 * typical_demand(tape, noon)[:, None]  # one, two and seven days earlier
+        assert np.sum(~np.isclose(seen, values[noon][:, None])) == n_wrong
 
 
 def test_too_little_history_gives_no_model() -> None:

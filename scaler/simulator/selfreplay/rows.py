@@ -41,7 +41,8 @@ class RowMaker:
     ) -> None:
         self._forecasts = forecasts
         self.policy, self.rules, self.family, self.start, self.step = policy, rules, family, start, step
-        self.tape = DemandTape(np.empty(0), start.timestamp(), step.total_seconds())
+        self.timezone = policy.spec.forecast.calendar.timezone
+        self.tape = DemandTape(np.empty(0), start.timestamp(), step.total_seconds(), self.timezone)
         self.made = 0
         self.spoil: Spoil | None = None
         self.spoil_from = 0
@@ -80,7 +81,8 @@ class RowMaker:
         offset = round((foreseen.start - self.start) / self.step)
         origin = max(0, offset, self.made - self.tape.steps(HISTORY_DAYS * DAY_SECONDS))
         values = foreseen.values[origin - offset : max(most - offset, 0)]
-        tape = DemandTape(values, (self.start + origin * self.step).timestamp(), self.rules.step_seconds)
+        tape_start = (self.start + origin * self.step).timestamp()
+        tape = DemandTape(values, tape_start, self.rules.step_seconds, self.timezone)
         last = max(least, min(most, origin + len(tape) + 1))
         first = self.made - origin
         self._add(
@@ -107,7 +109,7 @@ class RowMaker:
         fit_res = end - self._residuals_at >= RESIDUALS_EVERY // self.step
         if not self._forecasts or not (fit_lead or fit_res):
             return
-        past = DemandTape(self.tape.values[:end], self.start.timestamp(), self.rules.step_seconds)
+        past = DemandTape(self.tape.values[:end], self.start.timestamp(), self.rules.step_seconds, self.timezone)
         if fit_lead:
             self._model = fit_lead_model([past], self.rules.lead_steps, PEAK_SECONDS)
             self._fitted_at = end

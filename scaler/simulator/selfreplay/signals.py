@@ -79,7 +79,7 @@ def fit_residuals(tape: DemandTape, lead_steps: int) -> Residuals | None:
 def earlier_days(tape: DemandTape, rows: IntArray, lead_steps: int) -> FloatArray:
     """Mean of the ten minutes around the lead one day and one week ago, of those that were seen; NaN if neither."""
     width = tape.steps(600)
-    around = [tape.mean(rows + lead_steps + width // 2 - tape.steps(days * DAY_SECONDS), width) for days in (1, 7)]
+    around = [tape.mean(tape.days_before(rows + lead_steps, days) + width // 2, width) for days in (1, 7)]
     seen = np.isfinite(around)
     return np.where(seen.any(axis=0), np.where(seen, around, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1), np.nan)
 
