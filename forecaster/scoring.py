@@ -112,10 +112,6 @@ class DecisionLoss:
     replica_hours: float
     missed_demand: float
 
-    def priced(self, price_of_missed_unit: float) -> float:
-        """One number: replica-hours plus missed demand at its price in replica-hours."""
-        return self.replica_hours + price_of_missed_unit * self.missed_demand
-
 
 def decision_loss(
     actual: FloatArray, quantile: FloatArray, *, demand_per_replica: float, step_seconds: float, is_rate: bool = True

@@ -99,7 +99,3 @@ def load_settings(**flags: Any) -> Settings:
         where = f"--{name.replace('_', '-')}" if name in given else f"HEADSTART_{name.upper()}"
         allowed = first["msg"].removeprefix("Value error, ").replace("datetime.timedelta(0)", "0s")
         raise SettingsError(f"{where}: found {first['input']!r}; {allowed}") from error
-
-
-def setting_names() -> tuple[str, ...]:
-    return tuple(Settings.model_fields)

@@ -13,7 +13,7 @@ from scaler.cycle import prior_profile
 from scaler.domain.policy import ScalingPolicy
 from scaler.ports import Advice, Reading
 from tests.builders import a_policy, some_replicas
-from tests.simulator.makers import MONDAY
+from tests.simulator.makers import MONDAY, planned
 
 STEP = timedelta(seconds=15)
 IDLE = {
@@ -35,11 +35,6 @@ def refitted(fleet: FleetAdvisor, policy: ScalingPolicy, values: np.ndarray) -> 
 
 def calm(hours: int, size: float) -> np.ndarray:
     return size * (2.0 + 0.2 * np.random.default_rng(1).standard_normal(hours * 240))
-
-
-def planned(advice: Advice) -> float:
-    assert advice.signals is not None and advice.choice is not None
-    return advice.signals.demand_ahead / advice.choice.setting.utilization_fraction
 
 
 def test_a_new_endpoint_begins_with_what_replaying_the_others_has_shown() -> None:

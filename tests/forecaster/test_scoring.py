@@ -47,4 +47,3 @@ def test_decision_loss_counts_whole_replicas_and_what_they_could_not_carry():
     loss = decision_loss(np.array([5.0, 1.0]), np.array([3.5, 2.0]), demand_per_replica=2.0, step_seconds=3600.0)
     assert loss.replica_hours == pytest.approx(3.0)
     assert loss.missed_demand == pytest.approx(3600.0)
-    assert loss.priced(0.001) == pytest.approx(6.6)

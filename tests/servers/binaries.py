@@ -15,7 +15,6 @@ source by its hash. Parallel test workers share one build: the first takes a loc
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -176,13 +175,6 @@ def _locked(path: Path, suite: Suite, progress) -> Iterator[None]:
             progress(f"waiting for another process that builds the {suite.name} servers")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def version_of(program: Path) -> str:
-    """What a program says of itself, in one line."""
-    asked = subprocess.run([str(program), "--version"], capture_output=True, text=True)
-    said = (asked.stdout + asked.stderr).strip().splitlines()
-    return re.sub(r"\s+", " ", said[0]) if said else "says no version"
 
 
 def main(arguments: list[str]) -> int:

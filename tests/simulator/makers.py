@@ -104,3 +104,9 @@ def a_situation(site: Site, loads: Sequence[float], *, ready: int, starting: int
     for load in loads:
         now.push(load * site.per_step, load)
     return now
+
+
+def planned(advice: Advice) -> float:
+    """Demand that the advice plans replicas for, its headroom included."""
+    assert advice.signals is not None and advice.choice is not None
+    return advice.signals.demand_ahead / advice.choice.setting.utilization_fraction

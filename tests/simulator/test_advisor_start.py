@@ -10,7 +10,7 @@ from scaler.domain.policy import ScalingPolicy
 from scaler.ports import Advice, Reading
 from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor
 from tests.builders import a_policy
-from tests.simulator.makers import MONDAY
+from tests.simulator.makers import MONDAY, planned
 
 STEP = timedelta(seconds=15)
 N_HOURS = 30
@@ -39,11 +39,6 @@ def started(advisor: SelfReplayAdvisor, policy: ScalingPolicy, hours: int, size:
     history = DemandSeries(unit=DemandUnit.REQUESTS, start=MONDAY, step=STEP, values=values)
     advisor.refit(policy, history, prior_profile(policy), history.end)
     return advisor.advise(policy, Reading(recent=history, reactive={}), None, history.end)
-
-
-def planned(advice: Advice) -> float:
-    assert advice.signals is not None and advice.choice is not None
-    return advice.signals.demand_ahead / advice.choice.setting.utilization_fraction
 
 
 def test_a_new_endpoint_begins_with_what_works_elsewhere() -> None:
