@@ -5,6 +5,7 @@ ForecasterError
 ├── ShortHistory       fewer steps than the method needs: nothing is forecast, nothing is guessed
 ├── UnknownMethod      a name that METHODS does not hold
 └── StoreError         a stored model that cannot be read: absent, damaged, or of an unknown schema version
+    └── BadKey         a name under which no model can be kept
 """
 
 
@@ -29,3 +30,7 @@ class UnknownMethod(ForecasterError, KeyError):
 
 class StoreError(ForecasterError):
     """A stored model could not be read or written."""
+
+
+class BadKey(StoreError):
+    """No model can be kept under this name: the message says what a name may hold."""

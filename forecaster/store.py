@@ -27,7 +27,7 @@ import numpy as np
 from forecaster.auto import Auto, FittedAuto
 from forecaster.calendar import DemandCalendar, PlannedEvent
 from forecaster.catalogue import method_named
-from forecaster.errors import BadSeries, StoreError, UnknownMethod
+from forecaster.errors import BadKey, BadSeries, StoreError, UnknownMethod
 from forecaster.forecaster import FittedModel, Forecaster, data_digest
 from forecaster.series import DemandSeries, DemandUnit
 
@@ -36,6 +36,23 @@ KEEP_VERSIONS = 3
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 Card = dict[str, Any]
+CARD_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "version": str,
+    "key": str,
+    "method": str,
+    "fell_back_from": str,
+    "unit": str,
+    "step_seconds": (int, float),
+    "fitted_until": str,
+    "calendar": dict,
+    "data_digest": str,
+    "code_version": str,
+    "leads": dict,
+    "scores": dict,
+    "arrays": str,
+    "arrays_sha256": str,
+}
+"""What every card of SCHEMA_VERSION holds: a file that lacks one of them is damaged."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,9 @@ class ModelStore:
         try:
             blob = fs.cat_file(f"{folder}/{card['arrays']}")
         except OSError as error:
-            raise StoreError(f"store {self.url}: arrays {card['arrays']} of {key} cannot be read: {error}") from error
+            raise StoreError(
+                f"store {self.url}: arrays {card['arrays']} of {key} cannot be read: {error}; fit it again"
+            ) from error
         if hashlib.sha256(blob).hexdigest() != card["arrays_sha256"]:
             raise StoreError(f"store {self.url}: arrays of {key} are not those that its card names; fit it again")
         try:
@@ -90,12 +109,15 @@ class ModelStore:
 
     def is_current(self, key: str, forecaster: Forecaster, series: DemandSeries) -> bool:
         """Whether the newest model is what this code would fit by this forecaster on this very history: fitting it
-        again would give nothing new. False where there is no card or it cannot be read."""
+        again would give nothing new. False where there is none, or its card or arrays are damaged."""
         try:
             card = self.card(key)
+            if card["data_digest"] != data_digest(series) or not _made_by(card, forecaster):
+                return False
+            self.load(key)  # costs little beside a fit, and "fit it again" is what is said of damaged arrays
         except StoreError:
             return False
-        return card["data_digest"] == data_digest(series) and _made_by(card, forecaster)
+        return True
 
     def previous(self, key: str, forecaster: Forecaster) -> FittedModel | None:
         """The newest model if this code made it by this forecaster, so that a fit may carry it on, else None."""
@@ -105,11 +127,23 @@ class ModelStore:
             return None
 
     def prior(self) -> tuple[float, ...]:
-        """What auto.fleet_prior gives for all newest models, from their cards; () without any of `auto`."""
+        """What auto.fleet_prior gives for all newest models, from their cards; () without any of `auto`. A card that
+        cannot be read teaches nothing."""
         members = Auto().members
-        leads = [lead["weights"] for key in self.keys() for lead in self.card(key)["leads"].values()]
+        leads = [lead["weights"] for card in self.cards()[0].values() for lead in card["leads"].values()]
         known = [[weights[name] for name in members] for weights in leads if set(weights) == set(members)]
         return tuple(np.mean(known, axis=0).tolist()) if known else ()
+
+    def cards(self) -> tuple[dict[str, Card], dict[str, str]]:
+        """The card of every endpoint that has a model, and of those whose card cannot be read: why."""
+        cards: dict[str, Card] = {}
+        problems: dict[str, str] = {}
+        for key in self.keys():
+            try:
+                cards[key] = self.card(key)
+            except StoreError as error:
+                problems[key] = str(error)
+        return cards, problems
 
     def keys(self) -> list[str]:
         """The endpoints that have a model, sorted: `namespace/endpoint`."""
@@ -141,9 +175,7 @@ class ModelStore:
         return fs, str(root).rstrip("/")
 
     def _folder(self, key: str) -> tuple[str, Any]:
-        parts = key.split("/")
-        if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
-            raise StoreError(f"store: the key {key!r} is not namespace/endpoint in letters, digits, '.', '_' and '-'")
+        check_key(key)
         fs, root = self._root()
         return f"{root}/{key}", fs
 
@@ -153,11 +185,38 @@ class ModelStore:
         except FileNotFoundError as error:
             raise StoreError(f"store {self.url}: no model of {key}; fit it first") from error
         except (OSError, ValueError) as error:
-            raise StoreError(f"store {self.url}: the card of {key} cannot be read: {error}") from error
+            raise StoreError(f"store {self.url}: the card of {key} cannot be read: {error}; fit it again") from error
         found = card.get("schema_version") if isinstance(card, dict) else None
         if found != SCHEMA_VERSION:
-            raise StoreError(f"store {self.url}: {key} has schema version {found!r}, this code reads {SCHEMA_VERSION}")
+            raise StoreError(
+                f"store {self.url}: {key} has schema version {found!r}, this code reads {SCHEMA_VERSION}; fit it again"
+            )
+        damaged = _damage(card)
+        if damaged:
+            raise StoreError(f"store {self.url}: the card of {key} is damaged ({damaged}); fit it again")
         return dict(card)
+
+
+def check_key(key: str) -> None:
+    """Raises BadKey unless a model can be kept under that key."""
+    parts = key.split("/")
+    if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
+        raise BadKey(
+            f"store: found {key!r}; need namespace/endpoint, each of letters, digits, '.', '_' and '-', with a letter "
+            "or digit at both ends"
+        )
+
+
+def _damage(card: Card) -> str:
+    """What is wrong with a card, "" for nothing."""
+    for name, kind in CARD_FIELDS.items():
+        if not isinstance(card.get(name), kind):
+            return f"{name}: found {card.get(name)!r}"
+    for lead, known in card["leads"].items():
+        weights = known.get("weights") if isinstance(known, dict) else None
+        if not isinstance(weights, dict) or not all(isinstance(weight, (int, float)) for weight in weights.values()):
+            return f"leads.{lead}: found no weights"
+    return ""
 
 
 def _card_of(model: FittedModel, blob: bytes, scores: Mapping[str, object] | None) -> Card:

@@ -221,6 +221,24 @@ def test_models_are_fitted_listed_shown_used_and_pruned(trace: Path, tmp_path: P
     assert "removed 0 versions" in run("models", "prune", *models).stdout
 
 
+def test_a_damaged_card_is_named_and_the_models_beside_it_are_used(trace: Path, tmp_path: Path, run: Run) -> None:
+    models = ("--models", tmp_path / "models")
+    other = tmp_path / "other.csv.gz"
+    other.write_bytes(trace.read_bytes())
+    for file in (trace, other):
+        assert run("fit", "--trace", file, "--method", "profile", *models).returncode == 0
+    (tmp_path / "models" / "trace" / "chat" / "card.json").write_text("{")
+    for command, said in (("list", "trace/other"), ("prune", "removed 0 versions")):
+        done = run("models", command, *models)
+        assert done.returncode == 1
+        assert said in done.stdout
+        assert "trace/chat" in done.stdout
+        assert "fit it again" in " ".join(done.stdout.split())
+    assert run("forecast", "--trace", other, "--method", "profile", *models).returncode == 0
+    assert run("fit", "--trace", trace, "--method", "profile", *models).returncode == 0
+    assert run("models", "list", *models).returncode == 0
+
+
 # Bad input
 
 

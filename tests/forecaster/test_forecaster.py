@@ -144,19 +144,48 @@ def spoil_arrays(folder):
     next(folder.glob("arrays-*")).write_bytes(b"something else")
 
 
+def lose_arrays(folder):
+    next(folder.glob("arrays-*")).unlink()
+
+
 def spoil_card(folder):
     (folder / "card.json").write_text("{")
 
 
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (spoil_schema, "schema version 99"),
-        (spoil_arrays, "not those that its card names"),
-        (spoil_card, "cannot be read"),
-    ],
-    ids=["unknown schema", "damaged arrays", "damaged card"],
-)
+def empty_card(folder):
+    (folder / "card.json").write_text('{"schema_version": 1}')
+
+
+def spoil_field(folder):
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"step_seconds": "x"}))
+
+
+SPOILT = {
+    "unknown schema": (spoil_schema, "schema version 99"),
+    "damaged arrays": (spoil_arrays, "not those that its card names"),
+    "lost arrays": (lose_arrays, "arrays .* cannot be read"),
+    "no JSON": (spoil_card, "cannot be read"),
+    "a card without fields": (empty_card, "damaged .version: found None"),
+    "a field of another kind": (spoil_field, "step_seconds: found 'x'"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILT.values(), ids=SPOILT)
+def test_what_is_damaged_is_fitted_again_and_stops_no_other_endpoint(tmp_path, spoil, words):
+    store, forecaster = ModelStore(str(tmp_path)), Forecaster(method="profile")
+    for key in ("prod/chat", "prod/other"):
+        store.save(forecaster.fit(key, SERIES))
+    spoil(tmp_path / "prod" / "chat")
+    assert not store.is_current("prod/chat", forecaster, SERIES)
+    assert store.is_current("prod/other", forecaster, SERIES)
+    assert store.prior() == ()
+    assert "prod/other" in store.cards()[0]
+    store.save(forecaster.fit("prod/chat", SERIES))
+    assert store.is_current("prod/chat", forecaster, SERIES)
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILT.values(), ids=SPOILT)
 def test_a_model_that_cannot_be_trusted_is_refused(tmp_path, spoil, words):
     store = ModelStore(str(tmp_path))
     store.save(Forecaster(method="profile").fit("prod/chat", SERIES))

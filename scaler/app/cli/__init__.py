@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from forecaster.errors import BadSeries, ForecasterError, UnknownMethod
+from forecaster.errors import BadKey, BadSeries, ForecasterError, UnknownMethod
 from scaler.app.cli import forecasting, inspecting, policies, replaying, serving
 from scaler.errors import HeadstartError, InputError
 
@@ -40,7 +40,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when OpenMP and BLAS are loaded, with the first command's work
     try:
         app()
-    except (InputError, BadSeries, UnknownMethod) as error:
+    except (InputError, BadKey, BadSeries, UnknownMethod) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except (HeadstartError, ForecasterError) as error:

@@ -202,10 +202,7 @@ def fit(
     if report.unchanged:
         show(f"{report.unchanged} left as they are: the same history, method and code as of the model that is kept")
     show(f"{len(report.cards)} kept under {models_url}")
-    for key, problem in report.problems.items():
-        show(f"[red]not fitted[/red] {key}: {problem}")
-    if report.problems:
-        raise typer.Exit(1)
+    _end_with("not fitted", report.problems)
 
 
 @models.command("list")
@@ -215,11 +212,11 @@ def list_models(models_url: Models = "models") -> None:
 
     store = ModelStore(models_url)
     shown = table("endpoint", "method", "version", "versions kept")
-    keys = store.keys()
-    for key in keys:
-        card = store.card(key)
+    cards, problems = store.cards()
+    for key, card in cards.items():
         shown.add_row(key, card["method"], card["version"], str(len(store.versions(key))))
     show(shown)
+    _end_with("cannot be listed", problems)
 
 
 @models.command("show")
@@ -243,6 +240,17 @@ def prune_models(
     from forecaster.store import ModelStore
 
     store = ModelStore(models_url)
-    keys = store.keys()
-    removed = sum(len(store.prune(key, keep)) for key in keys)
+    cards, problems = store.cards()
+    removed = sum(len(store.prune(key, keep)) for key in cards)
     show(f"removed {removed} versions")
+    _end_with("left as it is", problems)
+
+
+def _end_with(what: str, problems: "Mapping[str, str]") -> None:
+    """Name each endpoint of which this is true, and why; exit code 1 if there is any."""
+    from rich.markup import escape
+
+    for key, problem in problems.items():
+        show(f"[red]{what}[/red] {escape(f'{key}: {problem}')}")
+    if problems:
+        raise typer.Exit(1)
