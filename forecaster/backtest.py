@@ -1,18 +1,21 @@
 """Rolling-origin forecasts of recorded demand: what would have been forecast, from what was known then."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecaster.calendar import DemandCalendar, IntArray
 from forecaster.catalogue import method_named
 from forecaster.errors import BadSeries, ShortHistory
 from forecaster.forecast import DEFAULT_LEVELS
+from forecaster.forecaster import panel_of
 from forecaster.methods.base import Method
 from forecaster.panel import Panel
+from forecaster.repair import broken_bins
 from forecaster.scoring import coverage, decision_loss, mase, pinball, pit, wql
 from forecaster.series import DemandSeries, FloatArray
 
@@ -150,9 +153,13 @@ def backtest(
     """Forecast every `every` from the end of the warm-up to the end of the histories, at each of `leads`.
 
     All series have the step and unit of the first. The method is fitted anew each `refit` from what was known then.
-    Nothing issued at an origin depends on a bin that ended after it. Raises ShortHistory if nothing is left to test.
+    As in `Forecaster`, methods see a past without outages, outliers and planned events, and events are put back on
+    what they say; forecasts are scored on what came. Nothing issued at an origin depends on a bin that ended after it.
+    Raises ShortHistory if nothing is left to test.
     """
+    calendar = calendar or DemandCalendar()
     panel = Panel.of(series_by_name, calendar)
+    cleared = panel_of(series_by_name, calendar)
     first_series = next(iter(series_by_name.values()))
     steps_ahead = _steps_ahead(panel, leads)
     origins = _origins(panel, warmup, every)
@@ -165,11 +172,14 @@ def backtest(
         some = origins[(origins >= begin) & (origins < begin + refit_steps)]
         if len(some) == 0:
             continue
-        fitted = chosen.fit(panel.until(int(some[0])), steps_ahead, fitted)
-        parts.append(fitted.quantiles(panel.until(int(some[-1])), some, steps_ahead, level_array))
+        broken = _broken(panel, series_by_name, int(some[0]))
+        fitted = chosen.fit(_without(cleared, broken), steps_ahead, fitted)
+        for alike, past in _seen_alike(panel, cleared, series_by_name, some):
+            parts.append(fitted.quantiles(past, alike, steps_ahead, level_array))
         if progress is not None:
             progress(int(np.searchsorted(origins, some[-1], side="right")), len(origins))
     targets = origins[:, None] + steps_ahead
+    factors = calendar.factors(panel.start, panel.step, int(targets.max()) + 1)
     known = targets < panel.n_steps
     actual = np.where(known, panel.values[:, np.minimum(targets, panel.n_steps - 1)], np.nan)
     return BacktestResult(
@@ -180,11 +190,44 @@ def backtest(
         origins=origins,
         steps_ahead=steps_ahead,
         levels=level_array,
-        quantiles=np.concatenate(parts, axis=1),
+        quantiles=np.concatenate(parts, axis=1) * factors[targets][:, :, None],
         actual=actual,
         history=panel.values,
         is_rate=first_series.unit.is_rate,
     )
+
+
+def _seen_alike(
+    panel: Panel, cleared: Panel, series_by_name: Mapping[str, DemandSeries], origins: IntArray
+) -> Iterator[tuple[IntArray, Panel]]:
+    """The origins in runs over which what looks broken before each does not change, with the history up to the last of
+    a run as each of them sees it: outages are told only by what came after them."""
+    run: list[int] = []
+    broken = np.zeros((panel.n_series, 0), dtype=bool)
+    for origin in map(int, origins):
+        now = _broken(panel, series_by_name, origin)
+        if run and not np.array_equal(now[:, : run[-1]], broken):
+            yield np.array(run, dtype=np.int64), _without(cleared, broken)
+            run = []
+        run.append(origin)
+        broken = now
+    yield np.array(run, dtype=np.int64), _without(cleared, broken)
+
+
+def _broken(panel: Panel, series_by_name: Mapping[str, DemandSeries], origin: int) -> NDArray[np.bool_]:
+    """What of each series is not learnt by an origin, (n_series, origin)."""
+    broken = np.zeros((panel.n_series, origin), dtype=bool)
+    for row, series in zip(broken, series_by_name.values(), strict=True):
+        known = series.until(panel.start + origin * panel.step)
+        first = (series.start - panel.start) // panel.step
+        row[first : first + len(known)] = broken_bins(known)
+    return broken
+
+
+def _without(panel: Panel, broken: NDArray[np.bool_]) -> Panel:
+    """The panel as far as `broken` goes, with those bins not seen."""
+    known = panel.until(broken.shape[1])
+    return replace(known, values=np.where(broken, np.nan, known.values)) if broken.any() else known
 
 
 def _steps_ahead(panel: Panel, leads: Sequence[timedelta]) -> IntArray:

@@ -36,10 +36,7 @@ def repaired(series: DemandSeries) -> Repaired:
     Needs two days of history; with less, or little demand, nothing is touched. Only bins well before the end are
     judged (an hour must have been seen after them), so that the present is never taken for broken.
     """
-    usual = _usual(series)
-    if usual is None:
-        return Repaired(series=series, notes=())
-    outage, outlier = _outages(series, usual), _outliers(series, usual)
+    outage, outlier = _broken(series)
     values = np.where(outage | outlier, np.nan, series.values)
     notes = []
     if outage.any():
@@ -51,6 +48,20 @@ def repaired(series: DemandSeries) -> Repaired:
     return Repaired(
         series=DemandSeries(unit=series.unit, start=series.start, step=series.step, values=values), notes=tuple(notes)
     )
+
+
+def broken_bins(series: DemandSeries) -> NDArray[np.bool_]:
+    """The bins that `repaired` does not let be learnt, shape (n_steps,)."""
+    outage, outlier = _broken(series)
+    return np.asarray(outage | outlier)
+
+
+def _broken(series: DemandSeries) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    usual = _usual(series)
+    if usual is None:
+        nothing = np.zeros(len(series), dtype=bool)
+        return nothing, nothing
+    return _outages(series, usual), _outliers(series, usual)
 
 
 def _usual(series: DemandSeries) -> FloatArray | None:

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from forecaster.backtest import backtest
+from forecaster.calendar import DemandCalendar, PlannedEvent
+from forecaster.catalogue import ALL_METHODS
 from forecaster.errors import BadSeries, ShortHistory, UnknownMethod
+from forecaster.forecaster import panel_of
+from forecaster.repair import repaired
 from tests.forecaster.samples import MONDAY, a_series, daily_counts
 
 STEP = timedelta(minutes=30)
@@ -93,6 +97,69 @@ def test_several_endpoints_go_in_one_run_with_progress():
     )
     assert result.quantiles.shape[:3] == (2, 97, 2)
     assert seen[-1] == (97, 97)
+
+
+TEN = timedelta(minutes=10)
+
+
+def busy(n_days=6):
+    return daily_counts(n_days, TEN, mean_per_bin=100)
+
+
+def with_outage():
+    counts = busy()
+    counts[5 * 144 + 40 : 5 * 144 + 46] = 0
+    return counts
+
+
+EVENT = PlannedEvent(
+    name="launch", start=MONDAY + timedelta(days=5), end=MONDAY + timedelta(days=5, hours=9), factor=4.0
+)
+
+
+@pytest.mark.parametrize("method", ["seasonal_naive_day", "profile", "auto"])
+@pytest.mark.parametrize(
+    ("counts", "calendar"),
+    [(with_outage(), DemandCalendar()), (busy(), DemandCalendar(events=(EVENT,)))],
+    ids=["an outage", "a planned event"],
+)
+def test_a_backtest_issues_what_the_door_for_services_would_have(method, counts, calendar):
+    series = a_series(counts, TEN)
+    result = backtest(
+        {"chat": series},
+        leads=[TEN, timedelta(hours=5)],
+        warmup=timedelta(days=5),
+        every=timedelta(hours=3),
+        method=method,
+        calendar=calendar,
+    )
+    learnt = ALL_METHODS[method].fit(seen_by(5 * 144, series, calendar), result.steps_ahead)
+    for i, origin in enumerate(map(int, result.origins[:-1])):
+        known = seen_by(origin, series, calendar)
+        told = learnt.quantiles(known, np.array([origin]), result.steps_ahead, result.levels)[0, 0]
+        factors = calendar.factors(MONDAY, TEN, 7 * 144)[origin + result.steps_ahead]
+        np.testing.assert_allclose(result.quantiles[0, i], told * factors[:, None], err_msg=str(origin))
+
+
+def seen_by(origin, series, calendar):
+    """The history as Forecaster.forecast hands it to a method."""
+    return panel_of({"chat": repaired(series.part(0, origin)).series}, calendar)
+
+
+def test_what_came_in_an_outage_is_scored_as_it_was_seen():
+    quiet = run_ten(with_outage())
+    assert np.nanmin(quiet.actual) == 0.0
+    np.testing.assert_array_equal(quiet.history[0], a_series(with_outage(), TEN).values)
+
+
+def test_an_outage_changes_nothing_that_was_issued_before_it_could_be_told():
+    plain, broken = run_ten(busy()), run_ten(with_outage())
+    issued = plain.origins <= 5 * 144 + 40
+    assert plain.quantiles[:, issued].tobytes() == broken.quantiles[:, issued].tobytes()
+
+
+def run_ten(counts):
+    return backtest({"chat": a_series(counts, TEN)}, leads=[TEN], warmup=timedelta(days=5), method="profile")
 
 
 @pytest.mark.parametrize(
