@@ -7,13 +7,16 @@
 import base64
 import os
 import pickle
+import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib import import_module
-from multiprocessing import parent_process
+from multiprocessing import Event, parent_process
+from multiprocessing.synchronize import Event as Flag
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -143,12 +146,13 @@ class Workers:
     engine: str = ""
 
 
-def fit_many(jobs: Sequence[FitJob], workers: Workers, *, with_scores: bool = True) -> Iterator[FitResult]:
+def fit_many(jobs: Sequence[FitJob], workers: Workers, *, with_scores: bool = True) -> Generator[FitResult, None, None]:
     """Fit every job's endpoint, yielding results as they come, in any order: keep each, and a run that breaks off has
-    lost little. An endpoint that cannot be fitted is yielded with its reason."""
+    lost little. An endpoint that cannot be fitted is yielded with its reason. Closing it ends the work at once."""
     batches = [_Batch(jobs=tuple(some), with_scores=with_scores) for some in _batches(jobs)]
-    for results in _mapped(batches, workers):
-        yield from results
+    with closing(_mapped(batches, workers)) as found:
+        for results in found:
+            yield from results
 
 
 def backtest_many(
@@ -175,10 +179,11 @@ def backtest_many(
         return together.run(progress)
     jobs = [_Backtest({key: series}, tuple(leads), warmup, every, method, calendar) for key, series in aligned.items()]
     results: list[BacktestResult] = []
-    for result in _mapped(jobs, workers):
-        results.append(result)
-        if progress is not None:
-            progress(len(results), len(jobs))
+    with closing(_mapped(jobs, workers)) as found:
+        for result in found:
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(jobs))
     return _joined(sorted(results, key=lambda result: panel.keys.index(result.keys[0])))
 
 
@@ -261,29 +266,50 @@ def _run(job: _Job[T]) -> T:
     return job.run()
 
 
-def _mapped(jobs: Sequence[_Job[T]], workers: Workers) -> Iterator[T]:
+def _mapped(jobs: Sequence[_Job[T]], workers: Workers) -> Generator[T, None, None]:
     """What each job gives, as they come."""
     if workers.engine:
         for first in range(0, len(jobs), WAVE):
             yield from _on_engine(jobs[first : first + WAVE], workers.engine)
-    elif workers.processes <= 1 or len(jobs) == 1:
+    elif workers.processes <= 1 or len(jobs) <= 1:
         yield from map(_run, jobs)
     else:
-        with ProcessPoolExecutor(min(workers.processes, len(jobs)), initializer=_end_with_parent) as pool:
-            for future in as_completed([pool.submit(_run, job) for job in jobs]):
-                yield future.result()
+        yield from _on_processes(jobs, min(workers.processes, len(jobs)))
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed ends too: it would wait for work for ever."""
+def _on_processes(jobs: Sequence[_Job[T]], processes: int) -> Generator[T, None, None]:
+    """The jobs shared among processes of this machine. Broken off (Ctrl-C, or closed), it ends them at once: what they
+    are at would not be kept, and the pool by itself would wait for it."""
+    stop = Event()
+    pool = ProcessPoolExecutor(processes, initializer=_end_with_parent, initargs=(stop,))
+    finished = False
+    try:
+        for future in as_completed([pool.submit(_run, job) for job in jobs]):
+            yield future.result()
+        finished = True
+    finally:
+        if not finished:
+            stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent(stop: Flag) -> None:
+    """A worker ends when it is told to, and when its parent was killed: it would wait for work for ever. Ctrl-C reaches
+    all processes of a terminal; the parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
 
-    def watch() -> None:
+    def watch_parent() -> None:
         if parent is not None:
             parent.join()
             os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    def watch_stop() -> None:
+        stop.wait()
+        os._exit(1)
+
+    for watch in (watch_parent, watch_stop):
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _on_engine(jobs: Sequence[_Job[T]], engine: str) -> Iterator[T]:

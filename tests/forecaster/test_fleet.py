@@ -1,15 +1,18 @@
 """Many endpoints: fitted together or apart, here or on a cluster, it is the same."""
 
 import importlib.util
+import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from forecaster.backtest import backtest
 from forecaster.calendar import DemandCalendar
-from forecaster.fleet import FitJob, Workers, backtest_many, fit_many
+from forecaster.fleet import FitJob, Workers, _mapped, backtest_many, fit_many
 from forecaster.forecaster import Forecaster
 from forecaster.methods.registry import METHODS
 from forecaster.store import ModelStore
@@ -64,6 +67,25 @@ def test_processes_give_what_one_gives():
     here = days_of(fit_many(jobs("profile"), Workers(), with_scores=False))
     shared = days_of(fit_many(jobs("profile"), Workers(processes=2), with_scores=False))
     np.testing.assert_array_equal(shared, here)
+
+
+class Sleep(NamedTuple):
+    seconds: float
+
+    def run(self) -> float:
+        time.sleep(self.seconds)
+        return self.seconds
+
+
+def test_work_that_is_broken_off_ends_at_once():
+    began = time.monotonic()
+    with closing(_mapped([Sleep(0.01), *[Sleep(60.0)] * 8], Workers(processes=2))) as found:
+        assert next(found) == 0.01
+    assert time.monotonic() - began < 20.0
+
+
+def test_nothing_to_do_is_nothing_done():
+    assert list(fit_many([], Workers(processes=2))) == []
 
 
 def test_an_endpoint_is_backtested_as_if_it_were_alone():
