@@ -10,28 +10,49 @@ import numpy as np
 from forecaster.calendar import DemandCalendar
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.app.dayahead import STEP, calendar_of
+from scaler.domain.policy import Forecast, ScalingPolicy
 from scaler.errors import SettingsError
 
+_DEFAULT = Forecast()
 TRACE_NAMESPACE = "trace"
 """Of the keys of models that were fitted on a trace file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """One endpoint's demand, on a grid of STEP or coarser, and the calendar it lives by."""
+    """One endpoint's demand, on a grid of STEP or coarser, the calendar it lives by, and what its policy says of its
+    forecasts (without a policy: what a policy says by default). `if_unseen` is the problem if no demand was seen."""
 
     series: DemandSeries
     calendar: DemandCalendar
+    method: str = _DEFAULT.method
+    horizon: timedelta = _DEFAULT.horizon
+    if_unseen: str = "no demand was seen"
 
 
 def read_histories(
-    *, trace: Path | None, policies: Path | None, prometheus_url: str | None, whole_hours: bool = False
+    *,
+    trace: Path | None,
+    policies: Path | None,
+    prometheus_url: str | None,
+    policy: Path | None = None,
+    whole_hours: bool = False,
 ) -> Mapping[str, History]:
     """`namespace/name` -> history; with `whole_hours` that of a metrics server ends with the last one, so that asking
-    again soon gives the same. Raises SettingsError unless exactly one of trace and policies is named."""
+    again soon gives the same. An endpoint of which the metrics server knows nothing has a history without a bin seen.
+
+    `policy` is that of a trace's endpoints: its calendar, unit, method and horizon. Raises SettingsError unless exactly
+    one of trace and policies is named, PolicyError, TraceError.
+    """
     if (trace is None) == (policies is None):
         raise SettingsError("need either --trace FILE, or --policies DIR with the metrics server of --prometheus-url")
-    return _from_trace(trace) if trace is not None else _from_metrics(policies, prometheus_url, whole_hours)
+    if trace is not None:
+        if prometheus_url is not None:
+            raise SettingsError("--prometheus-url: not with --trace, which holds the history")
+        return _from_trace(trace, policy)
+    if policy is not None:
+        raise SettingsError("--policy: only with --trace; --policies DIR names the policies of a metrics server")
+    return _from_metrics(policies, prometheus_url, whole_hours)
 
 
 def stored_histories(store_url: str) -> Mapping[str, History]:
@@ -62,14 +83,31 @@ def _on_bins(seen: Sequence[tuple[datetime, float]]) -> DemandSeries:
     )
 
 
-def _from_trace(trace: Path) -> Mapping[str, History]:
+def _from_trace(trace: Path, policy: Path | None) -> Mapping[str, History]:
+    from forecaster.catalogue import ALL_METHODS
+    from scaler.adapters.policies import load_policy
     from scaler.adapters.traces import read_trace
 
+    known = load_policy(policy, methods=ALL_METHODS) if policy is not None else None
+    found = read_trace(trace, known.spec.demand.unit) if known is not None else read_trace(trace)
     stem = trace.name.removesuffix(".gz").removesuffix(".csv")
+    if_unseen = f"{trace}: no demand was seen, every bin is missing"
     return {
-        f"{TRACE_NAMESPACE}/{name or stem}": History(series=_coarse(series), calendar=DemandCalendar())
-        for name, series in read_trace(trace).items()
+        f"{TRACE_NAMESPACE}/{name or stem}": _history(_coarse(series), known, if_unseen)
+        for name, series in found.items()
     }
+
+
+def _history(series: DemandSeries, policy: ScalingPolicy | None, if_unseen: str) -> History:
+    if policy is None:
+        return History(series=series, calendar=DemandCalendar(), if_unseen=if_unseen)
+    return History(
+        series=series,
+        calendar=calendar_of(policy),
+        method=policy.spec.forecast.method,
+        horizon=policy.spec.forecast.horizon,
+        if_unseen=if_unseen,
+    )
 
 
 def _from_metrics(policies: Path | None, prometheus_url: str | None, whole_hours: bool) -> Mapping[str, History]:
@@ -86,12 +124,25 @@ def _from_metrics(policies: Path | None, prometheus_url: str | None, whole_hours
     if whole_hours:
         now = now.replace(minute=0, second=0, microsecond=0)
     longest = max(policy.spec.forecast.history for policy in found)
-    histories = build_source(settings, clock).history(found, now - longest, now, STEP)
-    return {
-        str(policy.endpoint): History(series=histories[policy.endpoint], calendar=calendar_of(policy))
-        for policy in found
-        if policy.endpoint in histories
-    }
+    told = build_source(settings, clock).history(found, now - longest, now, STEP)
+    if_unseen = (
+        "the metrics server told of no demand; check demand.preset, demand.selector and demand.query of its "
+        "policy (headstart doctor)"
+    )
+    histories = {}
+    for policy in found:
+        span = policy.spec.forecast.history
+        series = told.get(policy.endpoint)
+        known = series.since(now - span) if series is not None else _unseen(policy.spec.demand.unit, now, span)
+        histories[str(policy.endpoint)] = _history(known, policy, if_unseen)
+    return histories
+
+
+def _unseen(unit: DemandUnit, end: datetime, span: timedelta) -> DemandSeries:
+    """A history of that span in which no bin was seen."""
+    n_steps = max(span // STEP, 1)
+    last = datetime.fromtimestamp(end.timestamp() // STEP.total_seconds() * STEP.total_seconds(), UTC)
+    return DemandSeries(unit=unit, start=last - n_steps * STEP, step=STEP, values=np.full(n_steps, np.nan))
 
 
 def _coarse(series: DemandSeries) -> DemandSeries:

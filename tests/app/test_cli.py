@@ -16,6 +16,7 @@ import structlog
 
 from scaler.adapters.traces import write_trace
 from scaler.app.demo.traffic import generate
+from tests.adapters.scripted import ScriptedServer
 from tests.app.fakes import a_policy
 
 DAY = ("--warmup", "1d")
@@ -239,6 +240,37 @@ def test_a_damaged_card_is_named_and_the_models_beside_it_are_used(trace: Path, 
     assert run("models", "list", *models).returncode == 0
 
 
+def test_a_trace_is_fitted_and_forecast_by_the_policy_that_is_named(trace: Path, tmp_path: Path, run: Run) -> None:
+    forecast = {"method": "persistence", "horizon": "2h", "calendar": {"timezone": "Europe/Berlin", "holidays": "DE"}}
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(json.dumps(a_policy(forecast=forecast).document()))
+    models, given = ("--models", tmp_path / "models"), ("--trace", trace, "--policy", policy)
+    assert run("fit", *given, *models).returncode == 0
+    card = json.loads(run("models", "show", "trace/chat", *models).stdout)
+    assert card["method"] == "persistence"
+    assert (card["calendar"]["timezone"], card["calendar"]["holidays_of"]) == ("Europe/Berlin", "DE")
+    out = tmp_path / "forecast.csv"
+    assert run("forecast", *given, *models, "--out", out).returncode == 0
+    assert len(out.read_text().splitlines()) == 1 + 2 * 12
+    scored = run("backtest", *given, "--out", tmp_path / "out", "--lead", "1h", *DAY)
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["method"] == "persistence"
+
+
+@pytest.mark.parametrize("command", ["fit", "forecast"])
+def test_an_endpoint_that_the_metrics_server_knows_nothing_of_is_named(
+    command: str, policy: Path, tmp_path: Path, run: Run
+) -> None:
+    with ScriptedServer() as server:
+        server.body = b'{"status": "success", "data": {"resultType": "matrix", "result": []}}'
+        models = ("--models", tmp_path / "models")
+        done = run(command, "--policies", policy, "--prometheus-url", server.url, *models)
+    assert done.returncode == 1
+    assert "prod/chat" in done.stdout
+    assert "told of no demand" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 # Bad input
 
 
@@ -264,6 +296,12 @@ def test_a_damaged_card_is_named_and_the_models_beside_it_are_used(trace: Path, 
         (["explain", "chat"], ["'chat'", "NAMESPACE/NAME"]),
         (["explain", "prod/chat", "--store", "sqlite:///none.db"], ["none.db does not exist"]),
         (["forecast"], ["--trace", "--policies"]),
+        (["forecast", "--trace", "{trace}", "--stored", "--method", "profile"], ["--method", "--stored"]),
+        (["forecast", "--policies", "{policy}", "--policy", "{policy}"], ["--policy", "--trace"]),
+        (["fit", "--trace", "{trace}", "--prometheus-url", "http://p:9090"], ["--prometheus-url", "--trace"]),
+        (["backtest", "--trace", "{trace}", "--policy", "{tokens}", *OUT], ["input_tokens", "demand.unit tokens"]),
+        (["backtest", "--trace", "{trace}", "--policy", "{nonsense}", *OUT], ["forecast.method", "nonsense"]),
+        (["models", "show", "chat"], ["'chat'", "namespace/endpoint"]),
         (["run", "--turn", "soon"], ["--turn", "'soon'"]),
         (["run", "--policies", "nowhere"], ["nowhere"]),
         (["fly"], ["fly"]),
@@ -284,6 +322,8 @@ def test_bad_input_is_one_clear_error_and_nothing_is_written(
     (inputs / "bad.csv").write_text("timestamp,requests\n1772409600,5\n1772409660,many\n1772409720,5\n")
     (inputs / "bad.yaml").write_text(policy.read_text().replace('"max": 10', '"max": "lots"'))
     (inputs / "kubeconfig").write_text(KUBECONFIG)
+    (inputs / "tokens.yaml").write_text(json.dumps(a_policy(demand={"unit": "tokens", "preset": "vllm"}).document()))
+    (inputs / "nonsense.yaml").write_text(json.dumps(a_policy(forecast={"method": "nonsense"}).document()))
     here = tmp_path / "here"
     here.mkdir()
     names = {
@@ -291,6 +331,8 @@ def test_bad_input_is_one_clear_error_and_nothing_is_written(
         "{policy}": str(policy),
         "{bad}": str(inputs / "bad.csv"),
         "{badpolicy}": str(inputs / "bad.yaml"),
+        "{tokens}": str(inputs / "tokens.yaml"),
+        "{nonsense}": str(inputs / "nonsense.yaml"),
         "{emptyfolder}": str(inputs / "empty"),
     }
     given = [names.get(argument, argument) for argument in arguments]

@@ -1,6 +1,7 @@
 """`headstart fit`: what is due is fitted, what is kept is left, one that fails stops no other."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,7 +11,7 @@ from forecaster.calendar import DemandCalendar
 from forecaster.series import DemandSeries, DemandUnit
 from forecaster.store import ModelStore
 from scaler.app import fitting
-from scaler.app.fitting import fit_and_keep, workers_of
+from scaler.app.fitting import fit_and_keep, forecast_all, workers_of
 from scaler.app.histories import History
 from scaler.errors import SettingsError
 
@@ -49,14 +50,56 @@ def test_a_run_that_was_broken_off_goes_on_where_it_stopped() -> None:
     assert fit_and_keep(histories(4), store, "profile", "processes", nothing_said).unchanged == 4
 
 
+UNSEEN = History(
+    series=DemandSeries(unit=DemandUnit.REQUESTS, start=START, step=STEP, values=np.full(96, np.nan)),
+    calendar=DemandCalendar(),
+    if_unseen="told of no demand",
+)
+
+
 @pytest.mark.usefixtures("one_process")
-def test_an_endpoint_that_cannot_be_fitted_is_named_and_the_others_are_kept() -> None:
-    some = dict(histories(2))
-    unseen = DemandSeries(unit=DemandUnit.REQUESTS, start=START, step=STEP, values=np.full(96, np.nan))
-    some["prod/unseen"] = History(series=unseen, calendar=DemandCalendar())
-    report = fit_and_keep(some, ModelStore("memory://some-fail"), "profile", "processes", nothing_said)
-    assert len(report.cards) == 2
-    assert list(report.problems) == ["prod/unseen"]
+@pytest.mark.parametrize(
+    ("key", "history", "words"),
+    [
+        ("prod/unseen", UNSEEN, "told of no demand"),
+        ("prod/b c", histories(1)["prod/e0"], "need namespace/endpoint"),
+    ],
+    ids=["demand never seen", "a name that no model can have"],
+)
+def test_an_endpoint_that_cannot_be_fitted_is_named_and_the_others_are_kept(
+    key: str, history: History, words: str
+) -> None:
+    store = ModelStore(f"memory://some-fail-{len(key)}")
+    report = fit_and_keep({key: history, **histories(2)}, store, "profile", "processes", nothing_said)
+    assert [card["key"] for card in report.cards] == ["prod/e0", "prod/e1"]
+    assert list(report.problems) == [key]
+    assert words in report.problems[key]
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("stored", [False, True], ids=["fitted now", "kept"])
+def test_an_endpoint_that_cannot_be_forecast_is_named_and_the_others_are_forecast(stored: bool) -> None:
+    store = ModelStore(f"memory://some-forecast-{stored}")
+    fit_and_keep(histories(2), store, "profile", "processes", nothing_said)
+    some = {"prod/unseen": UNSEEN, **histories(2)}
+    report = forecast_all(some, store, None if stored else "profile", None, nothing_said, stored=stored)
+    assert list(report.forecasts) == ["prod/e0", "prod/e1"]
+    assert report.problems == {"prod/unseen": "told of no demand"}
+
+
+@pytest.mark.usefixtures("one_process")
+def test_each_endpoint_has_its_own_method_and_horizon_unless_another_is_named() -> None:
+    own = {
+        key: replace(history, method=method, horizon=timedelta(hours=2))
+        for (key, history), method in zip(histories(2).items(), ("persistence", "profile"), strict=True)
+    }
+    store = ModelStore("memory://own-method")
+    report = fit_and_keep(own, store, None, "processes", nothing_said)
+    assert [card["method"] for card in report.cards] == ["persistence", "profile"]
+    made = forecast_all(own, store, None, None, nothing_said).forecasts
+    assert [(one.method, len(one)) for one in made.values()] == [("persistence", 4), ("profile", 4)]
+    named = forecast_all(own, store, "climate", timedelta(hours=6), nothing_said).forecasts
+    assert [(one.method, len(one)) for one in named.values()] == [("climate", 12), ("climate", 12)]
 
 
 def test_an_engine_that_is_not_installed_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

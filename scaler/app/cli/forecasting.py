@@ -30,6 +30,12 @@ EngineName = Annotated[
 ]
 
 models = typer.Typer(help="List, show and prune the fitted models that are kept.", no_args_is_help=True)
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method", help="auto, or the name of one method.", show_default="forecast.method of the policy, else auto"
+    ),
+]
 Trace = Annotated[Path, typer.Option(help="Recorded demand: CSV or CSV.gz, see data/README.md.", show_default=False)]
 
 
@@ -39,9 +45,13 @@ def backtest(
     lead: Annotated[str, typer.Option(help="How far ahead, comma-separated.")] = "5m,1h,6h",
     warmup: Annotated[str, typer.Option(help="History before the first forecast.")] = "7d",
     every: Annotated[str, typer.Option(help="Time between two origins.")] = "30m",
-    method: Annotated[str, typer.Option(help="auto, or the name of one method.")] = "auto",
+    method: MethodName = None,
     policy: Annotated[
-        Path | None, typer.Option(help="Also score, and weigh the pool, by what its replicas would cost and miss.")
+        Path | None,
+        typer.Option(
+            help="Whose demand it is: its unit, calendar and method; also score, and weigh the pool, by what its "
+            "replicas would cost and miss."
+        ),
     ] = None,
     engine: EngineName = Engine.PROCESSES,
 ) -> None:
@@ -55,7 +65,7 @@ def backtest(
 
     scoring = scoring_for(policy, method)
     workers = workers_of(engine.value)
-    series = read_trace(trace)
+    series = read_trace(trace, scoring.unit)
     with progress_bar("backtest") as bar:
         try:
             result = backtest_many(
@@ -106,41 +116,53 @@ def _cell(value: float | None, how: str) -> str:
 
 Source = Annotated[Path | None, typer.Option("--trace", help="Recorded demand: CSV or CSV.gz.")]
 Policies = Annotated[Path | None, typer.Option("--policies", help="Instead: endpoints with history in Prometheus.")]
+PolicyOfTrace = Annotated[
+    Path | None,
+    typer.Option("--policy", help="Whose demand the trace is: its calendar, unit, method and horizon."),
+]
 Prometheus = Annotated[str | None, typer.Option("--prometheus-url", help="Where that history comes from.")]
 Models = Annotated[str, typer.Option("--models", help="Folder or bucket of fitted models.")]
-MethodName = Annotated[str, typer.Option("--method", help="auto, or the name of one method.")]
 
 
 def forecast(
     trace: Source = None,
+    policy: PolicyOfTrace = None,
     policies: Policies = None,
     prometheus_url: Prometheus = None,
-    method: MethodName = "auto",
-    horizon: Annotated[str, typer.Option(help="How far ahead.")] = "24h",
+    method: MethodName = None,
+    horizon: Annotated[
+        str | None,
+        typer.Option(help="How far ahead.", show_default="forecast.horizon of the policy, else 24h"),
+    ] = None,
     stored: Annotated[
-        bool, typer.Option("--stored", help="By the fitted models that are kept, not fitted anew.")
+        bool,
+        typer.Option("--stored", help="By the fitted models that are kept, with their calendar, not fitted anew."),
     ] = False,
     models_url: Models = "models",
     out: Annotated[Path | None, typer.Option(help="CSV of all steps; without it a table of hours.")] = None,
 ) -> None:
     """The next day's quantiles of demand, from the end of the history on."""
-    span = duration(horizon, "--horizon")
+    span = duration(horizon, "--horizon") if horizon is not None else None
+    if stored and method is not None:
+        raise SettingsError(f"--method: found {method} with --stored, which takes what is kept; need one of the two")
     from forecaster.catalogue import method_named
     from forecaster.store import ModelStore
     from scaler.app.fitting import forecast_all
     from scaler.app.histories import read_histories
 
-    method_named(method)
+    if method is not None:
+        method_named(method)
     only_errors_are_logged()
-    histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url)
+    histories = read_histories(trace=trace, policy=policy, policies=policies, prometheus_url=prometheus_url)
     with progress_bar("forecast") as bar:
-        made = forecast_all(histories, ModelStore(models_url), None if stored else method, span, bar)
-    if out is not None:
-        _write_forecasts(out, made)
+        report = forecast_all(histories, ModelStore(models_url), method, span, bar, stored=stored)
+    if out is None:
+        for key, one in report.forecasts.items():
+            _show_forecast(key, one)
+    elif report.forecasts:
+        _write_forecasts(out, report.forecasts)
         show(f"wrote {out}")
-        return
-    for key, one in made.items():
-        _show_forecast(key, one)
+    _end_with("not forecast", report.problems)
 
 
 def _write_forecasts(out: Path, made: "Mapping[str, DemandForecast]") -> None:
@@ -173,22 +195,27 @@ def _show_forecast(key: str, one: "DemandForecast") -> None:
 
 def fit(
     trace: Source = None,
+    policy: PolicyOfTrace = None,
     policies: Policies = None,
     prometheus_url: Prometheus = None,
-    method: MethodName = "auto",
+    method: MethodName = None,
     models_url: Models = "models",
     engine: EngineName = Engine.PROCESSES,
 ) -> None:
     """Fit every endpoint's model and keep it: a card and arrays each, the last versions stay. Each is kept as soon as
-    it is fitted: a run that was broken off goes on where it stopped. History ends with the last whole hour."""
+    it is fitted: a run that was broken off goes on where it stopped. History from a metrics server ends with the last
+    whole hour, a trace's with its last bin."""
     from forecaster.catalogue import method_named
     from forecaster.store import ModelStore
     from scaler.app.fitting import fit_and_keep
     from scaler.app.histories import read_histories
 
-    method_named(method)
+    if method is not None:
+        method_named(method)
     only_errors_are_logged()
-    histories = read_histories(trace=trace, policies=policies, prometheus_url=prometheus_url, whole_hours=True)
+    histories = read_histories(
+        trace=trace, policy=policy, policies=policies, prometheus_url=prometheus_url, whole_hours=True
+    )
     shown = table("endpoint", "method", "WQL at 1 h", "q0.9 covers", "version", "fitted until (UTC)")
     with progress_bar("fit") as bar:
         report = fit_and_keep(histories, ModelStore(models_url), method, engine.value, bar)
