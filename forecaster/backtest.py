@@ -14,7 +14,7 @@ from forecaster.errors import BadSeries, ShortHistory
 from forecaster.forecast import DEFAULT_LEVELS
 from forecaster.forecaster import panel_of
 from forecaster.methods.base import Method
-from forecaster.panel import Panel
+from forecaster.panel import LOOK_AHEAD, Panel
 from forecaster.repair import broken_bins
 from forecaster.scoring import coverage, decision_loss, mase, pinball, pit, wql
 from forecaster.series import DemandSeries, FloatArray
@@ -22,6 +22,8 @@ from forecaster.series import DemandSeries, FloatArray
 Progress = Callable[[int, int], None]
 """Called with (origins done, origins in all)."""
 REFIT_EVERY = timedelta(days=1)
+EVERY = timedelta(minutes=30)
+LEADS = (timedelta(minutes=5), timedelta(hours=1), timedelta(hours=6))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,13 +66,14 @@ class BacktestResult:
             "method": self.method,
             "levels": self.levels.tolist(),
             "n_origins": len(self.origins),
+            "unit": "demand per second" if self.is_rate else "demand (a level)",  # of the losses that have one
             "endpoints": endpoints,
         }
 
     def _scores_of(self, s: int, k: int, demand_per_replica: float | None) -> dict[str, object]:
         actual, quantiles = self.actual[s, :, k], self.quantiles[s, :, k]
         median = quantiles[:, int(np.argmin(np.abs(self.levels - 0.5)))]
-        season = round(86_400 / self.step.total_seconds())
+        season = max(round(86_400 / self.step.total_seconds()), 1)
         warmup = self.history[s, : int(self.origins[0])] if len(self.origins) else self.history[s]
         seen = np.isfinite(actual)
         losses = pinball(actual[seen], quantiles[seen], self.levels)
@@ -141,9 +144,9 @@ class BacktestResult:
 def backtest(
     series_by_name: Mapping[str, DemandSeries],
     *,
-    leads: Sequence[timedelta],
+    leads: Sequence[timedelta] | None = None,
     warmup: timedelta,
-    every: timedelta = timedelta(minutes=30),
+    every: timedelta | None = None,
     method: str | Method = "auto",
     levels: Sequence[float] = DEFAULT_LEVELS,
     calendar: DemandCalendar | None = None,
@@ -152,10 +155,12 @@ def backtest(
 ) -> BacktestResult:
     """Forecast every `every` from the end of the warm-up to the end of the histories, at each of `leads`.
 
+    Both are multiples of the step of the histories; without them it is EVERY at LEADS, as nearly as the step allows.
     All series have the step and unit of the first. The method is fitted anew each `refit` from what was known then.
     As in `Forecaster`, methods see a past without outages, outliers and planned events, and events are put back on
     what they say; forecasts are scored on what came. Nothing issued at an origin depends on a bin that ended after it.
-    Raises ShortHistory if nothing is left to test.
+    Raises BadSeries for leads and origins off the grid, ShortHistory if no target
+    lies within the histories.
     """
     calendar = calendar or DemandCalendar()
     panel = Panel.of(series_by_name, calendar)
@@ -163,6 +168,7 @@ def backtest(
     first_series = next(iter(series_by_name.values()))
     steps_ahead = _steps_ahead(panel, leads)
     origins = _origins(panel, warmup, every)
+    actual = _outcomes(panel, origins, steps_ahead, warmup)
     chosen = method_named(method) if isinstance(method, str) else method
     level_array = np.asarray(levels, dtype=np.float64)
     parts = []
@@ -180,8 +186,6 @@ def backtest(
             progress(int(np.searchsorted(origins, some[-1], side="right")), len(origins))
     targets = origins[:, None] + steps_ahead
     factors = calendar.factors(panel.start, panel.step, int(targets.max()) + 1)
-    known = targets < panel.n_steps
-    actual = np.where(known, panel.values[:, np.minimum(targets, panel.n_steps - 1)], np.nan)
     return BacktestResult(
         method=chosen.name,
         keys=panel.keys,
@@ -230,24 +234,44 @@ def _without(panel: Panel, broken: NDArray[np.bool_]) -> Panel:
     return replace(known, values=np.where(broken, np.nan, known.values)) if broken.any() else known
 
 
-def _steps_ahead(panel: Panel, leads: Sequence[timedelta]) -> IntArray:
+def _steps_ahead(panel: Panel, leads: Sequence[timedelta] | None) -> IntArray:
+    if leads is None:
+        return np.unique([-(-lead // panel.step) for lead in LEADS]).astype(np.int64)
     if not leads:
         raise BadSeries("backtest leads: need at least one, have none")
-    for lead in leads:
+    for number, lead in enumerate(leads):
+        if lead in leads[:number]:
+            raise BadSeries(f"backtest lead {lead}: found twice, need each lead once")
         if lead < timedelta(0) or lead % panel.step:
             raise BadSeries(f"backtest lead {lead}: need a multiple of the step of {panel.step}, not below 0")
+        if lead > LOOK_AHEAD:
+            raise BadSeries(f"backtest lead {lead}: need at most {LOOK_AHEAD.days} days")
     return np.array([lead // panel.step for lead in leads], dtype=np.int64)
 
 
-def _origins(panel: Panel, warmup: timedelta, every: timedelta) -> IntArray:
+def _origins(panel: Panel, warmup: timedelta, every: timedelta | None) -> IntArray:
+    if every is not None and (every <= timedelta(0) or every % panel.step):
+        raise BadSeries(f"backtest every {every}: need a multiple of the step of {panel.step}, above 0")
     first = -(-warmup // panel.step)
-    stride = panel.steps(every)
+    stride = panel.steps(EVERY if every is None else every)
     origins = np.arange(first, panel.n_steps + 1, stride, dtype=np.int64)
     if first < 1 or len(origins) == 0:
         raise ShortHistory(
             f"backtest: have {panel.n_steps} steps of {panel.step}, need more than the warm-up of {warmup}"
         )
     return origins
+
+
+def _outcomes(panel: Panel, origins: IntArray, steps_ahead: IntArray, warmup: timedelta) -> FloatArray:
+    """What came, (n_series, n_origins, n_leads); NaN where it was not seen or lies beyond the panel."""
+    targets = origins[:, None] + steps_ahead
+    known = targets < panel.n_steps
+    if not known.any():
+        raise ShortHistory(
+            f"backtest: {panel.n_steps} steps of {panel.step} end before the first target; need at least the warm-up "
+            f"of {warmup} and one lead more"
+        )
+    return np.where(known, panel.values[:, np.minimum(targets, panel.n_steps - 1)], np.nan)
 
 
 def _number(value: float) -> float | None:

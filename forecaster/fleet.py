@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from forecaster.backtest import BacktestResult, Progress, backtest
 from forecaster.calendar import DemandCalendar, IntArray
-from forecaster.errors import ForecasterError
+from forecaster.errors import ForecasterError, ShortHistory
 from forecaster.forecaster import FittedModel, Forecaster, on_same_grid
 from forecaster.methods.base import Method
 from forecaster.methods.global_residual import GlobalResidual
@@ -159,25 +159,29 @@ def backtest_many(
     series_by_name: Mapping[str, DemandSeries],
     workers: Workers,
     *,
-    leads: Sequence[timedelta],
+    leads: Sequence[timedelta] | None,
     warmup: timedelta,
-    every: timedelta,
+    every: timedelta | None,
     method: Method,
     calendar: DemandCalendar | None = None,
     progress: Progress | None = None,
 ) -> BacktestResult:
     """`backtest.backtest` of each endpoint by itself, shared among workers, all over the same origins. Only a method
-    that learns from many endpoints (global_residual) is given all of them at once."""
+    that learns from many endpoints (global_residual) is given all of them at once. Raises as `backtest` does, and
+    ShortHistory if no endpoint was seen after the warm-up."""
+    asked = None if leads is None else tuple(leads)
     panel = Panel.of(series_by_name)
     unit = next(iter(series_by_name.values())).unit
+    tested = panel.values[:, warmup // panel.step :]
+    if tested.size and not np.isfinite(tested).any():
+        raise ShortHistory(f"backtest: no demand was seen after the warm-up of {warmup}, need at least one bin")
     aligned = {
         key: DemandSeries(unit=unit, start=panel.start, step=panel.step, values=values)
         for key, values in zip(panel.keys, panel.values, strict=True)
     }
     if len(aligned) == 1 or isinstance(method, GlobalResidual):
-        together = _Backtest(aligned, tuple(leads), warmup, every, method, calendar)
-        return together.run(progress)
-    jobs = [_Backtest({key: series}, tuple(leads), warmup, every, method, calendar) for key, series in aligned.items()]
+        return _Backtest(aligned, asked, warmup, every, method, calendar).run(progress)
+    jobs = [_Backtest({key: series}, asked, warmup, every, method, calendar) for key, series in aligned.items()]
     results: list[BacktestResult] = []
     with closing(_mapped(jobs, workers)) as found:
         for result in found:
@@ -200,9 +204,9 @@ def _joined(results: Sequence[BacktestResult]) -> BacktestResult:
 @dataclass(frozen=True, eq=False)
 class _Backtest:
     series: Mapping[str, DemandSeries]
-    leads: tuple[timedelta, ...]
+    leads: tuple[timedelta, ...] | None
     warmup: timedelta
-    every: timedelta
+    every: timedelta | None
     method: Method
     calendar: DemandCalendar | None
 

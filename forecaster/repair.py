@@ -67,6 +67,8 @@ def _broken(series: DemandSeries) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]
 def _usual(series: DemandSeries) -> FloatArray | None:
     """The median over days at each time of day, shape of the values; None if there are too few days or too little
     demand."""
+    if series.step > timedelta(days=1):  # no time of day in such bins
+        return None
     day = round(timedelta(days=1) / series.step)
     n_days = len(series) // day
     units = series.counts()

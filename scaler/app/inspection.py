@@ -84,10 +84,10 @@ def compare(
     warmup: timedelta,
     levels: Sequence[float] = DEFAULT_LEVELS,
 ) -> dict[str, BacktestResult]:
-    """A backtest of each method over the same origins, an hour apart, by name."""
-    hour = timedelta(hours=1)
+    """A backtest of each method over the same origins, an hour or the bins that make one apart, by name."""
+    every = -(-timedelta(hours=1) // series.step) * series.step
     return {
-        method: backtest({"endpoint": series}, leads=leads, warmup=warmup, method=method, every=hour, levels=levels)
+        method: backtest({"endpoint": series}, leads=leads, warmup=warmup, method=method, every=every, levels=levels)
         for method in methods
     }
 

@@ -73,6 +73,7 @@ def test_changing_the_trace_after_an_origin_changes_nothing_issued_until_then(me
 
 def test_scores_are_plain_numbers_per_endpoint_and_lead():
     scores = run().scores(demand_per_replica=0.01)
+    assert scores["unit"] == "demand per second"
     lead = scores["endpoints"]["chat"]["21600s"]
     assert 0 < lead["wql"] < 1
     assert lead["n_scored"] == 36
@@ -163,14 +164,42 @@ def run_ten(counts):
 
 
 @pytest.mark.parametrize(
+    ("minutes", "leads", "every"),
+    [(5, [5, 60, 360], 30), (7, [7, 63, 364], 28), (10, [10, 60, 360], 30), (60, [60, 360], 60), (2880, [2880], 2880)],
+)
+def test_without_being_told_leads_and_origins_are_as_the_step_allows(minutes, leads, every):
+    step = timedelta(minutes=minutes)
+    series = a_series(np.full(round(timedelta(days=20) / step), 50.0), step)
+    result = backtest({"chat": series}, warmup=timedelta(days=16), method="persistence")
+    assert result.lead_seconds == [60 * lead for lead in leads]
+    assert int(result.origins[1] - result.origins[0]) * minutes == every
+    assert result.scores()["endpoints"]["chat"][f"{60 * leads[0]}s"]["n_scored"] > 0
+
+
+@pytest.mark.parametrize(
     ("changes", "error"),
     [
         ({"warmup": timedelta(days=9)}, ShortHistory),
         ({"leads": [timedelta(minutes=7)]}, BadSeries),
         ({"leads": []}, BadSeries),
+        ({"leads": [STEP, STEP]}, BadSeries),
+        ({"leads": [timedelta(days=400)]}, BadSeries),
+        ({"leads": [timedelta(days=2)]}, ShortHistory),
+        ({"warmup": timedelta(days=4)}, ShortHistory),
+        ({"every": timedelta(minutes=45)}, BadSeries),
         ({"method": "prophet"}, UnknownMethod),
     ],
-    ids=["warm-up beyond the trace", "lead off the grid", "no lead", "unknown method"],
+    ids=[
+        "warm-up beyond the trace",
+        "lead off the grid",
+        "no lead",
+        "a lead twice",
+        "a lead beyond a week",
+        "no target within the trace",
+        "warm-up equal to the trace",
+        "origins off the grid",
+        "unknown method",
+    ],
 )
 def test_what_cannot_be_run_is_refused(changes, error):
     with pytest.raises(error):

@@ -12,6 +12,7 @@ import pytest
 
 from forecaster.backtest import backtest
 from forecaster.calendar import DemandCalendar
+from forecaster.errors import ShortHistory
 from forecaster.fleet import FitJob, Workers, _mapped, backtest_many, fit_many
 from forecaster.forecaster import Forecaster
 from forecaster.methods.registry import METHODS
@@ -98,6 +99,15 @@ def test_an_endpoint_is_backtested_as_if_it_were_alone():
     np.testing.assert_array_equal(many.quantiles[2], alone.quantiles[0])
 
 
+def test_an_endpoint_that_was_never_seen_is_left_out_and_where_none_was_that_is_said():
+    how = {"leads": [HOUR], "warmup": 6 * DAY, "every": HOUR, "method": METHODS["profile"]}
+    unseen = {"prod/unseen": a_series(np.full(9 * 24, np.nan), HOUR)}
+    many = backtest_many({**HISTORIES, **unseen}, Workers(), **how)
+    assert {key for key, *_, values in many.rows() if np.isfinite(values).all()} == set(HISTORIES)
+    with pytest.raises(ShortHistory, match="no demand was seen after the warm-up"):
+        backtest_many(unseen, Workers(), **how)
+
+
 def test_a_model_across_endpoints_sees_all_of_them():
     how = {"leads": [HOUR], "warmup": 8 * DAY, "every": 20 * HOUR, "method": METHODS["global_residual"]}
     two = {key: HISTORIES[key] for key in ("prod/e0", "prod/e1")}
@@ -115,6 +125,15 @@ def test_scores_are_those_of_a_day_that_the_method_had_not_seen():
     assert usual.scores["3600s"]["coverage"]["0.9"]["at_most"] > 0.7
     assert after_shift.scores["21600s"]["coverage"]["0.9"]["at_most"] < 0.5
     assert after_shift.scores["3600s"]["wql"] > 2 * usual.scores["3600s"]["wql"]
+
+
+def test_bins_of_two_days_are_fitted_scored_and_forecast():
+    step = 2 * DAY
+    history = {"prod/slow": a_series(daily_counts(120, step, mean_per_bin=900), step)}
+    (found,) = fit_many(jobs("profile", history), Workers())
+    assert found.scores
+    told = Forecaster().forecast(found.model, history["prod/slow"], issued_at=history["prod/slow"].end, horizon=DAY)
+    assert np.isfinite(told.values).all()
 
 
 def test_the_card_of_auto_has_weights_scores_and_coverage_by_lead():

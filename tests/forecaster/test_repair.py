@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import numpy as np
+import pytest
 
 from forecaster.repair import repaired
 from tests.forecaster.samples import a_series, daily_counts
@@ -35,3 +36,9 @@ def test_what_happens_now_is_never_called_broken():
     counts[-4:] = 0
     counts[-1] = 90_000
     assert repaired(a_series(counts)).notes == ()
+
+
+@pytest.mark.parametrize("days", [1, 2, 7])
+def test_bins_of_days_hold_no_time_of_day_and_are_left_alone(days):
+    series = a_series(np.full(20, 1e6), timedelta(days=days))
+    assert repaired(series).notes == ()

@@ -42,9 +42,14 @@ Trace = Annotated[Path, typer.Option(help="Recorded demand: CSV or CSV.gz, see d
 def backtest(
     trace: Trace,
     out: Annotated[Path, typer.Option(help="Folder for forecasts.csv and scores.json.", show_default=False)],
-    lead: Annotated[str, typer.Option(help="How far ahead, comma-separated.")] = "5m,1h,6h",
+    lead: Annotated[
+        str | None,
+        typer.Option(help="How far ahead, comma-separated.", show_default="5m,1h,6h, or the whole bins above"),
+    ] = None,
     warmup: Annotated[str, typer.Option(help="History before the first forecast.")] = "7d",
-    every: Annotated[str, typer.Option(help="Time between two origins.")] = "30m",
+    every: Annotated[
+        str | None, typer.Option(help="Time between two origins.", show_default="30m, or the whole bins about it")
+    ] = None,
     method: MethodName = None,
     policy: Annotated[
         Path | None,
@@ -56,7 +61,9 @@ def backtest(
     engine: EngineName = Engine.PROCESSES,
 ) -> None:
     """Rolling-origin forecasts of a trace, without look-ahead, and how good they were."""
-    leads, warm, pace = durations(lead, "--lead"), duration(warmup, "--warmup"), duration(every, "--every")
+    leads = durations(lead, "--lead") if lead is not None else None
+    pace = duration(every, "--every") if every is not None else None
+    warm = duration(warmup, "--warmup")
     folder = check_out(out)
     from forecaster.errors import ShortHistory
     from forecaster.fleet import backtest_many
@@ -79,7 +86,7 @@ def backtest(
                 progress=bar,
             )
         except ShortHistory as error:
-            raise SettingsError(f"--warmup: found {warmup}; {trace}: {error}") from error
+            raise SettingsError(f"{trace}, --warmup {warmup}: {error}") from error
     _write_backtest(result, folder, with_endpoint="" not in series, per_replica=scoring.demand_per_replica)
     _show_scores(result)
     show(f"wrote {folder / 'forecasts.csv'} and {folder / 'scores.json'}")
