@@ -62,6 +62,15 @@ class ModelStore:
     url: str
     keep_versions: int = KEEP_VERSIONS
 
+    def __post_init__(self) -> None:
+        """Raises StoreError for a URL whose kind is unknown, or whose plug-in is not installed."""
+        self._root()
+
+    def exists(self) -> bool:
+        """Whether there is anything under the URL."""
+        fs, root = self._root()
+        return bool(fs.exists(root))
+
     def save(self, model: FittedModel, scores: Mapping[str, object] | None = None) -> Card:
         """Write the model as the newest of its endpoint, prune older ones, and return its card.
 
@@ -171,7 +180,12 @@ class ModelStore:
         return removed
 
     def _root(self) -> tuple[Any, str]:
-        fs, root = fsspec.core.url_to_fs(self.url)
+        try:
+            fs, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:  # a bucket whose plug-in is absent, a kind that nobody knows
+            raise StoreError(
+                f"store {self.url}: {error}; need a folder, or a URL that fsspec knows and its plug-in installed"
+            ) from error
         return fs, str(root).rstrip("/")
 
     def _folder(self, key: str) -> tuple[str, Any]:
