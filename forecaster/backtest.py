@@ -1,5 +1,6 @@
 """Rolling-origin forecasts of recorded demand: what would have been forecast, from what was known then."""
 
+import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -131,14 +132,13 @@ class BacktestResult:
 
         Forecasts whose target lies beyond the trace are written as well; those of unseen series are left out.
         """
+        rows = csv.writer(file, lineterminator="\n")
         names = ["endpoint"] if with_endpoint else []
-        file.write(
-            ",".join([*names, "origin", "target", "lead_seconds", *(f"q{level:g}" for level in self.levels)]) + "\n"
-        )
+        rows.writerow([*names, "origin", "target", "lead_seconds", *(f"q{level:g}" for level in self.levels)])
         for key, origin, target, lead, values in self.rows():
             if np.all(np.isfinite(values)):
                 head = [key] if with_endpoint else []
-                file.write(",".join([*head, str(origin), str(target), str(lead), *(f"{v:.6g}" for v in values)]) + "\n")
+                rows.writerow([*head, origin, target, lead, *(f"{value:.6g}" for value in values)])
 
 
 def backtest(

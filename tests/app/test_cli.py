@@ -257,6 +257,44 @@ def test_a_trace_is_fitted_and_forecast_by_the_policy_that_is_named(trace: Path,
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["method"] == "persistence"
 
 
+@pytest.mark.parametrize(("horizon", "rows"), [("30m", 1), ("90m", 2), ("24h", 24)])
+def test_the_table_of_a_forecast_holds_the_whole_horizon(horizon: str, rows: int, trace: Path, run: Run) -> None:
+    done = run("forecast", "--trace", trace, "--method", "profile", "--horizon", horizon)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2 + rows
+
+
+def test_a_method_that_could_not_be_used_is_named_beside_what_was_fitted(trace: Path, tmp_path: Path, run: Run) -> None:
+    models = ("--models", tmp_path / "models")
+    said = "persistence (fell back from mstl)"
+    assert said in run("fit", "--trace", trace, "--method", "mstl", *models).stdout
+    assert said in run("models", "list", *models).stdout
+
+
+def test_names_with_commas_and_quotes_are_one_column(tmp_path: Path, run: Run) -> None:
+    series = generate("chat", seed=3, start=START, days=2)
+    trace, out, names = tmp_path / "trace.csv", tmp_path / "out", ["a,b", 'say "c"']
+    write_trace(trace, dict.fromkeys(names, series))
+    how = ("--trace", trace, "--method", "profile")
+    assert run("backtest", *how, "--out", out, "--lead", "1h", *DAY).returncode == 0
+    assert run("forecast", *how, "--out", out / "forecast.csv").returncode == 0
+    for file, keys in (("forecasts.csv", names), ("forecast.csv", [f"trace/{name}" for name in names])):
+        with (out / file).open() as text:
+            rows = list(csv.DictReader(text))
+        assert sorted({row["endpoint"] for row in rows}) == sorted(keys)
+        assert all(float(row["q0.5"]) >= 0 for row in rows)
+
+
+def test_a_file_that_cannot_be_written_after_all_is_an_error_and_no_traceback(
+    trace: Path, tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "out" / "forecasts.csv").mkdir(parents=True)
+    how = ("--method", "profile", "--lead", "1h", *DAY)
+    done = run("backtest", "--trace", trace, "--out", tmp_path / "out", *how)
+    assert done.returncode == 1
+    assert "could not be written" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["fit", "forecast"])
 def test_an_endpoint_that_the_metrics_server_knows_nothing_of_is_named(
     command: str, policy: Path, tmp_path: Path, run: Run
@@ -284,6 +322,14 @@ def test_an_endpoint_that_the_metrics_server_knows_nothing_of_is_named(
         (["backtest", "--trace", "{trace}", "--out", "out", "--method", "magic"], ["'magic'", "profile"]),
         (["backtest", "--trace", "{bad}", "--out", "out"], ["bad.csv", "line 3", "requests"]),
         (["backtest", "--trace", "{trace}", "--out", "{trace}"], ["--out", "is a file"]),
+        (["backtest", "--trace", "{trace}", "--out", "/proc/x"], ["--out", "/proc/x", "cannot be written"]),
+        (["forecast", "--trace", "{trace}", "--out", "/proc/x"], ["--out", "/proc/x", "cannot be written"]),
+        (["forecast", "--trace", "{trace}", "--out", "{emptyfolder}"], ["--out", "is a folder"]),
+        (["forecast", "--trace", "{trace}", "--out", "{beyond}"], ["--out", "is a file"]),
+        (["fit", "--trace", "{trace}", "--models", "{trace}"], ["--models", "is a file"]),
+        (["models", "list", "--models", "foo://x/y"], ["--models", "foo://x/y", "not known"]),
+        (["models", "list", "--models", "nowhere"], ["--models", "nowhere", "does not exist"]),
+        (["models", "prune", "--models", "nowhere"], ["--models", "nowhere", "does not exist"]),
         (["replay", "--trace", "{trace}", "--out", "out"], ["--policy"]),
         (["replay", "--policy", "nowhere.yaml", "--trace", "{trace}", "--out", "out"], ["nowhere.yaml"]),
         (["replay", "--policy", "{policy}", "--trace", "{bad}", "--out", "out"], ["bad.csv"]),
@@ -331,6 +377,7 @@ def test_bad_input_is_one_clear_error_and_nothing_is_written(
         "{policy}": str(policy),
         "{bad}": str(inputs / "bad.csv"),
         "{badpolicy}": str(inputs / "bad.yaml"),
+        "{beyond}": str(trace / "x"),
         "{tokens}": str(inputs / "tokens.yaml"),
         "{nonsense}": str(inputs / "nonsense.yaml"),
         "{emptyfolder}": str(inputs / "empty"),

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from scaler.app.cli.options import check_out, duration, durations, only_errors_are_logged, progress_bar, show, table
+from scaler.app.cli.options import (
+    check_out,
+    check_out_file,
+    duration,
+    durations,
+    only_errors_are_logged,
+    progress_bar,
+    show,
+    table,
+    writing,
+)
 from scaler.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -14,6 +24,7 @@ if TYPE_CHECKING:
 
     from forecaster.backtest import BacktestResult
     from forecaster.forecast import DemandForecast
+    from forecaster.store import ModelStore
 
 
 class Engine(StrEnum):
@@ -95,11 +106,12 @@ def backtest(
 def _write_backtest(result: "BacktestResult", folder: Path, *, with_endpoint: bool, per_replica: float | None) -> None:
     import json
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "forecasts.csv").open("w", newline="") as file:
-        result.write_csv(file, with_endpoint=with_endpoint)
     scores = result.scores(demand_per_replica=per_replica)
-    (folder / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "forecasts.csv").open("w", newline="") as file:
+            result.write_csv(file, with_endpoint=with_endpoint)
+        (folder / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n")
 
 
 def _show_scores(result: "BacktestResult") -> None:
@@ -150,54 +162,61 @@ def forecast(
 ) -> None:
     """The next day's quantiles of demand, from the end of the history on."""
     span = duration(horizon, "--horizon") if horizon is not None else None
+    file = check_out_file(out) if out is not None else None
     if stored and method is not None:
         raise SettingsError(f"--method: found {method} with --stored, which takes what is kept; need one of the two")
     from forecaster.catalogue import method_named
-    from forecaster.store import ModelStore
     from scaler.app.fitting import forecast_all
     from scaler.app.histories import read_histories
 
     if method is not None:
         method_named(method)
+    store = _model_store(models_url)
     only_errors_are_logged()
     histories = read_histories(trace=trace, policy=policy, policies=policies, prometheus_url=prometheus_url)
     with progress_bar("forecast") as bar:
-        report = forecast_all(histories, ModelStore(models_url), method, span, bar, stored=stored)
-    if out is None:
+        report = forecast_all(histories, store, method, span, bar, stored=stored)
+    if file is None:
         for key, one in report.forecasts.items():
             _show_forecast(key, one)
     elif report.forecasts:
-        _write_forecasts(out, report.forecasts)
-        show(f"wrote {out}")
+        _write_forecasts(file, report.forecasts)
+        show(f"wrote {file}")
     _end_with("not forecast", report.problems)
 
 
 def _write_forecasts(out: Path, made: "Mapping[str, DemandForecast]") -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", newline="") as file:
-        for number, (key, one) in enumerate(made.items()):
-            if number == 0:
-                levels = ",".join(f"q{level:g}" for level in one.quantile_levels)
-                file.write(f"endpoint,origin,target,{levels}\n")
-            origin = f"{one.issued_at.timestamp():.0f}"
-            for step, row in enumerate(one.values):
-                target = (one.start + step * one.step).timestamp()
-                file.write(f"{key},{origin},{target:.0f},{','.join(f'{value:.6g}' for value in row)}\n")
+    import csv
+
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            levels = next(iter(made.values())).quantile_levels
+            rows.writerow(["endpoint", "origin", "target", *(f"q{level:g}" for level in levels)])
+            for key, one in made.items():
+                for step, values in enumerate(one.values):
+                    target = (one.start + step * one.step).timestamp()
+                    quantiles = (f"{value:.6g}" for value in values)
+                    rows.writerow([key, f"{one.issued_at.timestamp():.0f}", f"{target:.0f}", *quantiles])
 
 
 def _show_forecast(key: str, one: "DemandForecast") -> None:
     from datetime import timedelta
 
-    fell_back = f" (fell back from {one.fell_back_from})" if one.fell_back_from else ""
-    show(
-        f"{key}: by {one.method}{fell_back}, issued {one.issued_at:%Y-%m-%d %H:%M} UTC, units per second, hourly means"
-    )
-    shown = table("from (UTC)", *(f"q{level:g}" for level in one.quantile_levels))
-    per_hour = max(timedelta(hours=1) // one.step, 1)
-    for first in range(0, len(one) - per_hour + 1, per_hour):
-        means = one.values[first : first + per_hour].mean(axis=0)
-        shown.add_row(f"{one.start + first * one.step:%a %H:%M}", *(f"{value:.4g}" for value in means))
+    method = _method(one.method, one.fell_back_from)
+    show(f"{key}: by {method}, issued {one.issued_at:%Y-%m-%d %H:%M} UTC, units per second, means over the time shown")
+    shown = table("from (UTC)", "to", *(f"q{level:g}" for level in one.quantile_levels))
+    per_hour = max(round(timedelta(hours=1) / one.step), 1)
+    for first in range(0, len(one), per_hour):
+        some = one.values[first : first + per_hour]
+        begin, end = one.start + first * one.step, one.start + (first + len(some)) * one.step
+        shown.add_row(f"{begin:%a %H:%M}", f"{end:%H:%M}", *(f"{value:.4g}" for value in some.mean(axis=0)))
     show(shown)
+
+
+def _method(name: str, fell_back_from: str) -> str:
+    return f"{name} (fell back from {fell_back_from})" if fell_back_from else name
 
 
 def fit(
@@ -213,24 +232,25 @@ def fit(
     it is fitted: a run that was broken off goes on where it stopped. History from a metrics server ends with the last
     whole hour, a trace's with its last bin."""
     from forecaster.catalogue import method_named
-    from forecaster.store import ModelStore
     from scaler.app.fitting import fit_and_keep
     from scaler.app.histories import read_histories
 
     if method is not None:
         method_named(method)
+    store = _model_store(models_url)
     only_errors_are_logged()
     histories = read_histories(
         trace=trace, policy=policy, policies=policies, prometheus_url=prometheus_url, whole_hours=True
     )
     shown = table("endpoint", "method", "WQL at 1 h", "q0.9 covers", "version", "fitted until (UTC)")
     with progress_bar("fit") as bar:
-        report = fit_and_keep(histories, ModelStore(models_url), method, engine.value, bar)
+        report = fit_and_keep(histories, store, method, engine.value, bar)
     for card in report.cards:
         score = card["scores"].get("3600s", {"wql": None, "coverage": {}})
         covers = score["coverage"].get("0.9", {}).get("at_most")
         numbers = [_cell(score["wql"], ".3f"), _cell(covers, ".1%")]
-        shown.add_row(card["key"], card["method"], *numbers, card["version"], str(card["fitted_until"]))
+        method = _method(card["method"], card["fell_back_from"])
+        shown.add_row(card["key"], method, *numbers, card["version"], str(card["fitted_until"]))
     if report.cards:
         show(shown)
     if report.unchanged:
@@ -242,13 +262,12 @@ def fit(
 @models.command("list")
 def list_models(models_url: Models = "models") -> None:
     """Every endpoint that has a model, with its newest version."""
-    from forecaster.store import ModelStore
-
-    store = ModelStore(models_url)
+    store = _model_store(models_url, must_exist=True)
     shown = table("endpoint", "method", "version", "versions kept")
     cards, problems = store.cards()
     for key, card in cards.items():
-        shown.add_row(key, card["method"], card["version"], str(len(store.versions(key))))
+        method = _method(card["method"], card["fell_back_from"])
+        shown.add_row(key, method, card["version"], str(len(store.versions(key))))
     show(shown)
     _end_with("cannot be listed", problems)
 
@@ -260,9 +279,7 @@ def show_model(
     """The card of the newest model as JSON."""
     import json
 
-    from forecaster.store import ModelStore
-
-    typer.echo(json.dumps(ModelStore(models_url).card(key), indent=2))
+    typer.echo(json.dumps(_model_store(models_url).card(key), indent=2))
 
 
 @models.command("prune")
@@ -271,20 +288,34 @@ def prune_models(
     models_url: Models = "models",
 ) -> None:
     """Remove old versions."""
-    from forecaster.store import ModelStore
-
-    store = ModelStore(models_url)
+    store = _model_store(models_url, must_exist=True)
     cards, problems = store.cards()
     removed = sum(len(store.prune(key, keep)) for key in cards)
     show(f"removed {removed} versions")
     _end_with("left as it is", problems)
 
 
+def _model_store(url: str, *, must_exist: bool = False) -> "ModelStore":
+    """Raises SettingsError for a URL that no models can be under, or, if they must be there, that nothing is under."""
+    from forecaster.errors import StoreError
+    from forecaster.store import ModelStore
+
+    try:
+        store = ModelStore(url)
+    except StoreError as error:
+        raise SettingsError(f"--models: {error}") from error
+    if Path(url).is_file():
+        raise SettingsError(f"--models: {url} is a file; need a folder or a bucket")
+    if must_exist and not store.exists():
+        raise SettingsError(f"--models: {url} does not exist; need the folder or bucket that `headstart fit` wrote to")
+    return store
+
+
 def _end_with(what: str, problems: "Mapping[str, str]") -> None:
     """Name each endpoint of which this is true, and why; exit code 1 if there is any."""
-    from rich.markup import escape
+    from rich.text import Text
 
     for key, problem in problems.items():
-        show(f"[red]{what}[/red] {escape(f'{key}: {problem}')}")
+        show(Text.assemble((what, "red"), f" {key}: {problem}"))
     if problems:
         raise typer.Exit(1)

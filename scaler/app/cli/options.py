@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
-from scaler.errors import SettingsError
+from scaler.errors import PermanentError, SettingsError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,9 +40,38 @@ def durations(text: str, flag: str) -> list[timedelta]:
 
 def check_out(out: Path) -> Path:
     """The folder that results may be written to; it is not made yet. Raises SettingsError where it cannot be."""
-    if out.exists() and not out.is_dir():
-        raise SettingsError(f"--out: {out} is a file; need a folder")
+    _refuse_unwritable(out, out, "a folder")
     return out
+
+
+def check_out_file(out: Path) -> Path:
+    """The file that results may be written to; it is not made yet. Raises SettingsError where it cannot be."""
+    if out.is_dir():
+        raise SettingsError(f"--out: {out} is a folder; need a file")
+    _refuse_unwritable(out, out.parent, "a file in a folder")
+    return out
+
+
+def _refuse_unwritable(out: Path, folder: Path, need: str) -> None:
+    """By making and removing a folder: rights alone do not tell (a read-only or virtual file system). Asked before the
+    work, which may take long."""
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir():
+            raise SettingsError(f"--out: {there} is a file; need {need} that can be written")
+        with TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise SettingsError(f"--out: {out} cannot be written ({error.strerror}); need {need} that can") from error
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """What is written to `out`. Raises PermanentError where the system does not let it be."""
+    try:
+        yield
+    except OSError as error:
+        raise PermanentError(f"--out: {out} could not be written: {error}; nothing more was done") from error
 
 
 @contextmanager
