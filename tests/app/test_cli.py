@@ -1,6 +1,7 @@
 """The command line: exit codes, files, and one clear error for bad input with nothing written."""
 
 import csv
+import importlib.util
 import json
 import subprocess
 import sys
@@ -220,6 +221,14 @@ def test_models_are_fitted_listed_shown_used_and_pruned(trace: Path, tmp_path: P
         rows = list(csv.DictReader(file))
     assert len(rows) == 24 * 12
     assert "removed 0 versions" in run("models", "prune", *models).stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("dask") is None, reason="needs pip install 'headstart[dask]'")
+def test_the_news_of_a_cluster_is_not_that_of_the_command(trace: Path, tmp_path: Path) -> None:
+    fit = ("fit", "--trace", trace, "--method", "profile", "--engine", "dask")
+    done = headstart(*fit, "--models", tmp_path / "models")
+    assert done.returncode == 0, done.stderr
+    assert "distributed" not in done.stdout + done.stderr
 
 
 def test_a_damaged_card_is_named_and_the_models_beside_it_are_used(trace: Path, tmp_path: Path, run: Run) -> None:

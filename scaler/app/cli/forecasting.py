@@ -81,6 +81,7 @@ def backtest(
     from scaler.adapters.traces import read_trace
     from scaler.app.fitting import scoring_for, workers_of
 
+    only_errors_are_logged()
     scoring = scoring_for(policy, method)
     workers = workers_of(engine.value)
     series = read_trace(trace, scoring.unit)

@@ -1,5 +1,6 @@
 """What commands have in common: reading durations, progress bars, output folders."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,6 +96,7 @@ def only_errors_are_logged() -> None:
     """A command says what it found by itself: retries of its queries are not its news."""
     from scaler.app.logs import configure_logs
 
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")  # read when a Dask cluster is started, also by workers
     configure_logs("error", "console")
 
 
