@@ -173,14 +173,27 @@ def forecast_all(
 
 
 def _kept(histories: Mapping[str, History], store: ModelStore, problems: dict[str, str]) -> Mapping[str, FittedModel]:
-    """The models that the store has; the others' problems are added."""
+    """The models that the store has for the calendars of the histories; the others' problems are added."""
     models = {}
-    for key in histories:
+    for key, history in histories.items():
         try:
-            models[key] = store.load(key)
+            kept = store.load(key)
         except StoreError as error:
             problems[key] = str(error)
+            continue
+        if kept.calendar == history.calendar:
+            models[key] = kept
+        else:
+            problems[key] = (
+                f"the kept model is of another calendar: found {_said(kept.calendar)}, asked for "
+                f"{_said(history.calendar)}; fit it again, or name the policy that it was fitted by"
+            )
     return models
+
+
+def _said(calendar: DemandCalendar) -> str:
+    events = f"{len(calendar.events)} events"
+    return f"{calendar.timezone}, holidays {calendar.holidays_of or 'of nowhere'}, {events}"
 
 
 def _fitted(

@@ -88,6 +88,17 @@ def test_an_endpoint_that_cannot_be_forecast_is_named_and_the_others_are_forecas
 
 
 @pytest.mark.usefixtures("one_process")
+def test_a_kept_model_of_another_calendar_is_not_taken_for_the_one_that_was_asked_for() -> None:
+    store, kept = ModelStore("memory://other-calendar"), histories(1)
+    fit_and_keep(kept, store, "profile", "processes", nothing_said)
+    asked = {key: replace(one, calendar=DemandCalendar(timezone="Asia/Tokyo")) for key, one in kept.items()}
+    report = forecast_all(asked, store, None, None, nothing_said, stored=True)
+    assert not report.forecasts
+    assert "found UTC" in report.problems["prod/e0"]
+    assert "asked for Asia/Tokyo" in report.problems["prod/e0"]
+
+
+@pytest.mark.usefixtures("one_process")
 def test_each_endpoint_has_its_own_method_and_horizon_unless_another_is_named() -> None:
     own = {
         key: replace(history, method=method, horizon=timedelta(hours=2))

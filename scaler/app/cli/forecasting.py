@@ -156,7 +156,7 @@ def forecast(
     ] = None,
     stored: Annotated[
         bool,
-        typer.Option("--stored", help="By the fitted models that are kept, with their calendar, not fitted anew."),
+        typer.Option("--stored", help="By the fitted models that are kept, not fitted anew."),
     ] = False,
     models_url: Models = "models",
     out: Annotated[Path | None, typer.Option(help="CSV of all steps; without it a table of hours.")] = None,
