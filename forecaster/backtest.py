@@ -159,8 +159,7 @@ def backtest(
     All series have the step and unit of the first. The method is fitted anew each `refit` from what was known then.
     As in `Forecaster`, methods see a past without outages, outliers and planned events, and events are put back on
     what they say; forecasts are scored on what came. Nothing issued at an origin depends on a bin that ended after it.
-    Raises BadSeries for leads and origins off the grid, ShortHistory if no target
-    lies within the histories.
+    Raises BadSeries for leads and origins off the grid, ShortHistory if no target lies within the histories.
     """
     calendar = calendar or DemandCalendar()
     panel = Panel.of(series_by_name, calendar)
