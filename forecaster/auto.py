@@ -33,14 +33,18 @@ from forecaster.methods.residual import interpolate_leads, typical_demand
 from forecaster.panel import Panel
 from forecaster.selection import OperatingPoint, WeightRule, known_losses, mean_pinball, method_weights, vincentised
 from forecaster.series import FloatArray
+from forecaster.width import HALF_LIFE, stretch_factors, stretch_losses, stretched
 
 POOL = (
     "persistence",
     "moving_mean",
     "seasonal_naive_day",
     "seasonal_naive_week",
+    "same_day_type",
     "climate_bent",
     "climate_scaled",
+    "climate_moved",
+    "recent",
     "analogues_level",
     "analogues_change",
     "analogues_profile",
@@ -284,7 +288,9 @@ class FittedAuto:
         weights = self._weights(panel, ledger, when)
         plain = vincentised(ledger.quantiles, weights[:, of_past])
         trust = self._trust_in_told(panel, ledger, plain, when)[..., None]
-        past = self._published(panel, ledger, plain, trust[:, of_past])
+        past = self._mixed(panel, ledger, plain, trust[:, of_past])
+        factors = self._factors(panel, past, when)
+        past = replace(past, quantiles=stretched(past.quantiles, POOL_LEVELS, factors[:, of_past]))
         if np.array_equal(path, leads) and np.isin(origins, made).all():
             at = np.searchsorted(made, origins)
             said, told = ledger.quantiles[:, at], ledger.told[:, at]
@@ -298,14 +304,15 @@ class FittedAuto:
         offsets = interpolate_leads(self._offsets(panel, past, when)[:, asked], leads, path)
         unit = _unit(panel, origins)
         root = np.sqrt(np.maximum(mixed, 0.0) / unit)
+        root = stretched(root, POOL_LEVELS, interpolate_leads(factors[:, asked], leads, path))
         root = root + offsets * spread(root, POOL_LEVELS)
         calibrated = np.sort(np.maximum(root, 0.0) ** 2 * unit, axis=-1)
         if len(path) != len(steps_ahead):
             calibrated = _along(calibrated, path, steps_ahead)
         return on_lattice(at_levels(calibrated, POOL_LEVELS, levels), self.lattice)
 
-    def _published(self, panel: Panel, ledger: Ledger, plain: FloatArray, trust: FloatArray) -> Published:
-        """What was published at the ledger's origins, but for the offsets."""
+    def _mixed(self, panel: Panel, ledger: Ledger, plain: FloatArray, trust: FloatArray) -> Published:
+        """What was published at the ledger's origins, but for its stretching and the offsets."""
         made, ended = bins_of(panel, ledger)
         unit = _unit(panel, made) if len(made) else np.ones((panel.n_series, 0, 1, 1))
         mixed = believing(plain, ledger.told, trust)
@@ -350,6 +357,12 @@ class FittedAuto:
         # Whether a change of level is one, an hour tells for a day as well.
         fresh = self._fresh(panel, ledger, losses, origins, reach_hours=np.inf)
         return method_weights(sums, TOLD_RULE, np.array([1.0 - TOLD_PRIOR, TOLD_PRIOR]), fresh)[..., 1]
+
+    def _factors(self, panel: Panel, mixed: Published, when: IntArray) -> FloatArray:
+        """How far the spread is stretched at each bin of `when`, (n_series, n_when, n_ledger_leads, 1)."""
+        losses = stretch_losses(mixed.quantiles, mixed.actual, mixed.unit, POOL_LEVELS)
+        half_life = HALF_LIFE.total_seconds() / panel.step_seconds
+        return stretch_factors(losses, mixed.made, mixed.ended, when, half_life)
 
     def _offsets(self, panel: Panel, past: Published, when: IntArray) -> FloatArray:
         """Offsets on the root scale in force at each bin of `when`, which holds all of past.made, (n_series, n_when,

@@ -1,9 +1,8 @@
 """What the same time of day brought on earlier days: no point, just the sample, so quantiles come for nothing.
 
-The sample of a target are the bins within NEAR of the same local time on the last DAYS days, each rescaled towards the
-present daily level; recent days and the same day of the week count more. With days that do not repeat it is close to
-the distribution of the last days, with days that do it is the daily shape with its spread. The same day of the week
-counts more once two weeks are known.
+The sample of a target are the bins within NEAR of the same local time on the last DAYS days; how far each day counts is
+said in days.py. With days that do not repeat it is close to the distribution of the last days, with days that do it is
+the daily shape with its spread.
 """
 
 from dataclasses import dataclass
@@ -13,30 +12,30 @@ import numpy as np
 
 from forecaster.calendar import IntArray
 from forecaster.methods.base import Arrays, FittedMethod
+from forecaster.methods.days import DAYS, day_counts, moved_here, unlike_day_counts
 from forecaster.methods.residual import last_seen, trailing_mean
 from forecaster.panel import Panel
 from forecaster.series import FloatArray
 
-DAYS = 14
-NEAR = timedelta(minutes=50)
+NEAR = timedelta(minutes=30)
 SPACING = timedelta(minutes=2)
-FADING_PER_DAY = 0.85
-SAME_WEEKDAY = 3.0
-OTHER_DAY_TYPE = 0.4
 CELLS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
 class Climate:
-    """The method; `growth_trust` in 0..1 says how far earlier days are rescaled to the present daily level.
+    """The method, with up to three ways to bring earlier days to the present.
 
-    With `bend_seconds`, the sample is also multiplied by (the last hour / the same hour on the last days), clipped to a
-    factor of three either way, to the power of exp(-lead / bend_seconds): what is unusual now fades.
+    `growth_trust` in 0..1 says how far they are rescaled to the present daily level. With `bend_seconds` the sample is
+    multiplied by (the last hour / the same hour on the last days), clipped to a factor of three either way, to the power
+    of exp(-lead / bend_seconds). With `move_seconds` each day is moved by how far the present lies above that day at
+    the same time, on the root scale, times exp(-lead / move_seconds). What is unusual now fades.
     """
 
     name: str
-    growth_trust: float
+    growth_trust: float = 0.0
     bend_seconds: float = 0.0
+    move_seconds: float = 0.0
 
     def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
         return self
@@ -66,6 +65,7 @@ class Climate:
         targets = origins[:, None] + steps_ahead
         day = panel.steps(timedelta(days=1))
         level = trailing_mean(panel, origins, day)
+        unlike = unlike_day_counts(panel, origins)
         values, weights = [], []
         for lag in range(1, DAYS + 1):
             then = trailing_mean(panel, np.maximum(origins - lag * day, 1), day)
@@ -75,23 +75,19 @@ class Climate:
             source = same_place[..., None] + shifts
             usable = (source >= 0) & (source < origins[:, None, None])
             seen = np.where(usable, panel.values[:, np.clip(source, 0, panel.n_steps - 1)], np.nan)
-            weight = FADING_PER_DAY**lag * self._likeness(panel, origins, targets, same_place, lag)
-            values.append(seen * growth[..., None, None])
+            seen *= growth[..., None, None]
+            if self.move_seconds:
+                fading = np.exp(-steps_ahead * panel.step_seconds / self.move_seconds)
+                move = moved_here(panel, origins, lag)[..., None] * fading
+                seen = np.maximum(np.sqrt(seen) + move[..., None], 0.0) ** 2
+            weight = day_counts(panel, origins, targets, same_place, lag, unlike)
+            values.append(seen)
             weights.append(np.where(np.isnan(seen), 0.0, weight[..., None]))
         sample = np.concatenate(values, axis=-1)
         if self.bend_seconds:
             fading = np.exp(-steps_ahead * panel.step_seconds / self.bend_seconds)
             sample *= (_unusual(panel, origins, level)[..., None] ** fading)[..., None]
         return sample, np.concatenate(weights, axis=-1)
-
-    def _likeness(self, panel: Panel, origins: IntArray, targets: IntArray, source: IntArray, lag: int) -> FloatArray:
-        free = panel.free_days
-        last = len(free) - 1
-        alike = free[np.clip(targets, 0, last)] == free[np.clip(source, 0, last)]
-        likeness = np.where(alike, 1.0, OTHER_DAY_TYPE)
-        if lag % 7:
-            return likeness
-        return np.where(panel.week_is_known(origins)[:, None], SAME_WEEKDAY, likeness)
 
 
 def _unusual(panel: Panel, origins: IntArray, level: FloatArray) -> FloatArray:

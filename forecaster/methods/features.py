@@ -10,7 +10,7 @@ from datetime import timedelta
 import numpy as np
 
 from forecaster.calendar import DAY_SECONDS, IntArray
-from forecaster.methods.profile import level_times_shape
+from forecaster.methods.days import days_from_here
 from forecaster.methods.residual import last_seen
 from forecaster.panel import Panel
 from forecaster.series import FloatArray
@@ -61,7 +61,7 @@ def known_at(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> Known:
     week = means.between(origins - _steps(panel, 7 * 1440), origins)
     scale = np.maximum(np.nan_to_num(day), 0.1 * np.nan_to_num(week)) + LEAST_UNITS_PER_BIN / panel.step_seconds
     last = last_seen(panel, origins)
-    profile = level_times_shape(panel, origins, steps_ahead)
+    profile = days_from_here(panel, origins, steps_ahead)
     at_origin = [last, *_recent_means(panel, means, origins), *_extremes(panel, origins), week]
     in_scale = [column[..., None] / scale[..., None] for column in at_origin]
     per_target = [column / scale[..., None] for column in [*_seasons(panel, means, origins, steps_ahead), profile]]

@@ -31,7 +31,7 @@ BLOCK = timedelta(minutes=10)  # the shape is averaged over blocks: single minut
 
 def level_times_shape(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
     """The point rule of the profile, shape (n_series, n_origins, n_ahead); falls to the present level without a day."""
-    blocks = _block_means(panel)
+    blocks = block_means(panel)
     level = _level(panel, origins)
     targets = origins[:, None] + steps_ahead
     profile = _profile(panel, blocks, origins, targets, level)
@@ -82,7 +82,7 @@ def _level(panel: Panel, origins: IntArray) -> FloatArray:
     return trailing_mean(panel, origins, panel.steps(timedelta(days=1)))
 
 
-def _block_means(panel: Panel) -> FloatArray:
+def block_means(panel: Panel) -> FloatArray:
     """Centred means over BLOCK of what was seen, shape of the values; the values themselves on a grid as coarse."""
     width = panel.steps(BLOCK)
     if width == 1:
