@@ -1,8 +1,8 @@
 """What followed the past moments that looked like this one: a quantile forest on the endpoint's own history.
 
 Three readings of the same idea, which fail differently and are pooled: `analogues_level` learns sqrt(demand / scale)
-itself, `analogues_change` its difference to the last value, `analogues_profile` its difference to what
-earlier days lead to from here (days.py). On the square-root scale counts have an even spread, and scaling makes yesterday's
+itself, `analogues_change` its difference to the last value, `analogues_profile` its difference to what earlier days
+lead to from here (days.py). On the square-root scale counts have an even spread, and scaling makes yesterday's
 situations comparable to today's. One forest serves each bucket of leads, with the lead as a feature.
 """
 

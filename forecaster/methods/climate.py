@@ -27,9 +27,9 @@ class Climate:
     """The method, with up to three ways to bring earlier days to the present.
 
     `growth_trust` in 0..1 says how far they are rescaled to the present daily level. With `bend_seconds` the sample is
-    multiplied by (the last hour / the same hour on the last days), clipped to a factor of three either way, to the power
-    of exp(-lead / bend_seconds). With `move_seconds` each day is moved by how far the present lies above that day at
-    the same time, on the root scale, times exp(-lead / move_seconds). What is unusual now fades.
+    multiplied by (the last hour / the same hour on the last days), clipped to a factor of three either way, to the
+    power of exp(-lead / bend_seconds). With `move_seconds` each day is moved by how far the present lies above that day
+    at the same time, on the root scale, times exp(-lead / move_seconds). What is unusual now fades.
     """
 
     name: str

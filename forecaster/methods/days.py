@@ -32,8 +32,9 @@ FROM_HERE_SECONDS = 12 * 3600.0
 
 
 def unlike_day_counts(panel: Panel, origins: IntArray) -> FloatArray:
-    """How far a day of the other type counts beside one of the same type, LEAST to 1, (n_series, n_origins): by what the
-    local days that ended before each origin showed."""
+    """How far a day of the other type counts beside one of the same type, LEAST to 1, (n_series, n_origins).
+
+    It follows from the local days that ended before each origin."""
     local = panel.local_seconds // DAY_SECONDS
     first = int(local[0])
     days, free = _hourly_roots(panel), _day_types(panel)
@@ -64,15 +65,16 @@ def unlike_day_counts(panel: Panel, origins: IntArray) -> FloatArray:
 def day_counts(
     panel: Panel, origins: IntArray, targets: IntArray, source: IntArray, lag: int, unlike: FloatArray
 ) -> FloatArray:
-    """How far the day `lag` days before the targets counts, (n_series, n_origins, n_ahead); `source` are the bins there,
-    `unlike` what unlike_day_counts says."""
+    """How far the day `lag` days before the targets counts, (n_series, n_origins, n_ahead).
+
+    `source` are the bins there, `unlike` is what unlike_day_counts says."""
     free = panel.free_days
     last = len(free) - 1
     alike = free[np.clip(targets, 0, last)] == free[np.clip(source, 0, last)]
     counts = np.where(alike, 1.0, unlike[..., None])
     if lag % 7 == 0:
         counts = np.where(panel.week_is_known(origins)[:, None], SAME_WEEKDAY, counts)
-    return FADING_PER_DAY**lag * counts
+    return np.asarray(FADING_PER_DAY**lag * counts)
 
 
 def moved_here(panel: Panel, origins: IntArray, lag: int) -> FloatArray:
@@ -109,7 +111,7 @@ def days_from_here(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> Fl
 
 
 def _hourly_roots(panel: Panel) -> FloatArray:
-    """The root of the mean demand of each hour of each local day, (n_series, n_days, 24), NaN where nothing was seen."""
+    """The root of the mean demand of each hour of each local day, (n_series, n_days, 24), NaN where none was seen."""
     local = panel.local_seconds[: panel.n_steps]
     hours = local // 3600 - local[0] // DAY_SECONDS * 24
     n_days = int(hours[-1]) // 24 + 1
