@@ -107,7 +107,7 @@ def days_from_here(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> Fl
         weights += weight
     level = trailing_mean(panel, origins, panel.steps(timedelta(days=1)))
     flat = np.where(np.isnan(level), last_seen(panel, origins), level)[..., None]
-    return np.where(weights > 0, np.maximum(total / np.where(weights > 0, weights, 1.0), 0.0) ** 2, flat)
+    return np.asarray(np.where(weights > 0, np.maximum(total / np.where(weights > 0, weights, 1.0), 0.0) ** 2, flat))
 
 
 def _hourly_roots(panel: Panel) -> FloatArray:
