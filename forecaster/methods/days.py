@@ -83,7 +83,7 @@ def moved_here(panel: Panel, origins: IntArray, lag: int) -> FloatArray:
     width = panel.steps(PRESENT)
     then = panel.days_before(origins, lag)
     before = np.where(then >= width, trailing_mean(panel, np.maximum(then, 1), width), np.nan)
-    return np.nan_to_num(np.sqrt(trailing_mean(panel, origins, width)) - np.sqrt(before))
+    return np.asarray(np.nan_to_num(np.sqrt(trailing_mean(panel, origins, width)) - np.sqrt(before)))
 
 
 def days_from_here(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
@@ -107,7 +107,7 @@ def days_from_here(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> Fl
         weights += weight
     level = trailing_mean(panel, origins, panel.steps(timedelta(days=1)))
     flat = np.where(np.isnan(level), last_seen(panel, origins), level)[..., None]
-    return np.asarray(np.where(weights > 0, np.maximum(total / np.where(weights > 0, weights, 1.0), 0.0) ** 2, flat))
+    return np.where(weights > 0, np.maximum(total / np.where(weights > 0, weights, 1.0), 0.0) ** 2, flat)
 
 
 def _hourly_roots(panel: Panel) -> FloatArray:
