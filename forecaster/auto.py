@@ -53,7 +53,7 @@ POOL_LEVELS = np.array([0.1, 0.5, 0.8, 0.9, 0.95, 0.99])
 LEDGER_EVERY = timedelta(minutes=30)
 LEDGER_SPAN = timedelta(days=14)
 MEMBERS_LIVE = timedelta(days=1)  # members are kept that long before they are fitted anew, and longer
-SHARE_UNSEEN = 7  # while what they have not seen is less than one part in seven of the history
+SHARE_UNSEEN = 14  # while what they have not seen is less than one part in fourteen of the history
 FIRST_HISTORY = timedelta(days=2)  # a member must have seen two days before its forecasts enter the ledger
 CHECKPOINTS = 3  # days of the past that are forecast when there is no ledger yet
 FEW_REQUESTS = 30.0
