@@ -31,6 +31,14 @@ def test_a_single_bin_a_hundred_times_too_high_is_not_learnt():
     assert np.flatnonzero(np.isnan(repaired(a_series(counts)).series.values)).tolist() == [300]
 
 
+@pytest.mark.parametrize("level", [0.0, 50_000.0], ids=["gaps", "bursts"])
+def test_what_comes_every_day_sooner_or_later_by_minutes_is_learnt(level):
+    counts = daily_counts(8, STEP, mean_per_bin=100).reshape(8, 144)
+    for day, late in enumerate([0, 3, 1, 4, 2, 5, 0, 3]):
+        counts[day, 30 + late] = level
+    assert repaired(a_series(counts.reshape(-1))).notes == ()
+
+
 def test_what_happens_now_is_never_called_broken():
     counts = daily_counts(6, STEP, mean_per_bin=100)
     counts[-4:] = 0
