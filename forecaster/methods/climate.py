@@ -13,6 +13,7 @@ import numpy as np
 from forecaster.calendar import IntArray
 from forecaster.methods.base import Arrays, FittedMethod
 from forecaster.methods.days import DAYS, day_counts, moved_here, unlike_day_counts
+from forecaster.methods.means import PastMeans
 from forecaster.methods.residual import last_seen, trailing_mean
 from forecaster.panel import Panel
 from forecaster.series import FloatArray
@@ -65,7 +66,7 @@ class Climate:
         targets = origins[:, None] + steps_ahead
         day = panel.steps(timedelta(days=1))
         level = trailing_mean(panel, origins, day)
-        unlike = unlike_day_counts(panel, origins)
+        unlike, means = unlike_day_counts(panel, origins), PastMeans(panel)
         values, weights = [], []
         for lag in range(1, DAYS + 1):
             then = trailing_mean(panel, np.maximum(origins - lag * day, 1), day)
@@ -78,7 +79,7 @@ class Climate:
             seen *= growth[..., None, None]
             if self.move_seconds:
                 fading = np.exp(-steps_ahead * panel.step_seconds / self.move_seconds)
-                move = moved_here(panel, origins, lag)[..., None] * fading
+                move = moved_here(panel, means, origins, lag)[..., None] * fading
                 seen = np.maximum(np.sqrt(seen) + move[..., None], 0.0) ** 2
             weight = day_counts(panel, origins, targets, same_place, lag, unlike)
             values.append(seen)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecaster.calendar import DAY_SECONDS, IntArray
+from forecaster.methods.means import PastMeans
 from forecaster.methods.profile import BLOCK, block_means
 from forecaster.methods.residual import last_seen, trailing_mean
 from forecaster.panel import Panel
@@ -77,13 +78,13 @@ def day_counts(
     return np.asarray(FADING_PER_DAY**lag * counts)
 
 
-def moved_here(panel: Panel, origins: IntArray, lag: int) -> FloatArray:
+def moved_here(panel: Panel, means: PastMeans, origins: IntArray, lag: int) -> FloatArray:
     """By how much the last PRESENT before each origin lies above the same half hour `lag` days earlier, on the root
     scale, 0 where one of them was not seen, (n_series, n_origins)."""
     width = panel.steps(PRESENT)
     then = panel.days_before(origins, lag)
-    before = np.where(then >= width, trailing_mean(panel, np.maximum(then, 1), width), np.nan)
-    return np.asarray(np.nan_to_num(np.sqrt(trailing_mean(panel, origins, width)) - np.sqrt(before)))
+    before = np.where(then >= width, means.between(then - width, then), np.nan)
+    return np.asarray(np.nan_to_num(np.sqrt(means.between(origins - width, origins)) - np.sqrt(before)))
 
 
 def days_from_here(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
@@ -92,7 +93,7 @@ def days_from_here(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> Fl
     blocks, half = block_means(panel), panel.steps(BLOCK) // 2
     targets = origins[:, None] + steps_ahead
     fading = np.exp(-steps_ahead * panel.step_seconds / FROM_HERE_SECONDS)
-    unlike = unlike_day_counts(panel, origins)
+    unlike, means = unlike_day_counts(panel, origins), PastMeans(panel)
     total = np.zeros((panel.n_series, *targets.shape))
     weights = np.zeros_like(total)
     for lag in range(1, DAYS + 1):
@@ -101,7 +102,7 @@ def days_from_here(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> Fl
         if not usable.any():
             continue
         seen = np.where(usable, blocks[:, np.clip(source, 0, panel.n_steps - 1)], np.nan)
-        root = np.sqrt(seen) + moved_here(panel, origins, lag)[..., None] * fading
+        root = np.sqrt(seen) + moved_here(panel, means, origins, lag)[..., None] * fading
         weight = np.where(np.isfinite(root), day_counts(panel, origins, targets, source, lag, unlike), 0.0)
         total += weight * np.nan_to_num(root)
         weights += weight
