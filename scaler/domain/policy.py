@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -28,18 +29,28 @@ from forecaster.series import DemandUnit
 from scaler.domain.endpoint import EndpointId
 
 API_VERSION = "headstart.dev/v1alpha1"
+LONGEST_DURATION = timedelta(days=3650)
+"""Ten years: more than any span here means, and counted from today still a date."""
+LONGEST_HISTORY = timedelta(days=400)
+"""A year and a month. One policy's history sizes the query that all endpoints share."""
+LONGEST_STARTUP = timedelta(days=1)
+"""A replica takes minutes. Every turn looks one start-up time ahead in steps of a turn."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def parse_duration(value: object) -> timedelta:
-    """A timedelta from `90s`, `5m`, `1d8h`; a timedelta passes through. Raise ValueError for anything else."""
+    """A timedelta from `90s`, `5m`, `1d8h`; a timedelta passes through. Raise ValueError for anything else, and for
+    more than LONGEST_DURATION."""
     if isinstance(value, timedelta):
         return value
     text = value.strip() if isinstance(value, str) else ""
     if not text or _DURATION.sub("", text):
         raise ValueError("need a duration such as 30s, 5m, 2h, 7d")
-    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text)))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    if seconds > LONGEST_DURATION.total_seconds():  # before it is a timedelta, which holds no more than 10^9 days
+        raise ValueError(f"need a duration of at most {format_duration(LONGEST_DURATION)}")
+    return timedelta(seconds=seconds)
 
 
 def format_duration(value: timedelta) -> str:
@@ -59,6 +70,17 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["30s", "5m", "2h"]}),
 ]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
+
+
+def _at_most(longest: timedelta) -> AfterValidator:
+    def checked(value: timedelta) -> timedelta:
+        if value > longest:
+            raise ValueError(f"need a duration of at most {format_duration(longest)}")
+        return value
+
+    return AfterValidator(checked)
+
+
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -160,7 +182,8 @@ class Capacity(_Part):
 class Startup(_Part):
     """From asked for to ready."""
 
-    expected: PositiveDuration = timedelta(seconds=150)
+    expected: Annotated[PositiveDuration, _at_most(LONGEST_STARTUP)] = timedelta(seconds=150)
+    """At most 1d."""
     learn: bool = True
     """Learn the distribution from pod conditions; `expected` is the prior."""
 
@@ -206,7 +229,8 @@ class Calendar(_Part):
 
 class Forecast(_Part):
     method: str = "auto"
-    history: PositiveDuration = timedelta(days=28)
+    history: Annotated[PositiveDuration, _at_most(LONGEST_HISTORY)] = timedelta(days=28)
+    """How much past is read, at most 400d."""
     horizon: PositiveDuration = timedelta(hours=24)
     refit: PositiveDuration = timedelta(hours=1)
     risk: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto"

@@ -38,6 +38,16 @@ MALFORMED = {
     "unknown, nothing near": ("spec:\n  slo: {colour: red}\n", ("spec.slo.colour", "known here", "objective")),
     "percent for a fraction": ("spec:\n  slo: {objective: 99}\n", ("spec.slo.objective", "found 99", "not percent")),
     "bad duration": ("spec:\n  startup: {expected: 150}\n", ("spec.startup.expected", "found 150", "such as 30s")),
+    "duration beyond a calendar": (
+        "spec:\n  startup: {expected: 99999999999d}\n",
+        ("spec.startup.expected", "found 99999999999d", "at most 3650d"),
+    ),
+    "duration beyond a float": (
+        f"spec:\n  startup: {{expected: 1{'0' * 400}s}}\n",
+        ("spec.startup.expected", "at most 3650d"),
+    ),
+    "start-up of a month": ("spec:\n  startup: {expected: 30d}\n", ("spec.startup.expected", "30d", "at most 1d")),
+    "history of ages": ("spec:\n  forecast: {history: 900d}\n", ("spec.forecast.history", "900d", "at most 400d")),
     "zero duration": ("spec:\n  startup: {expected: 0s}\n", ("spec.startup.expected", "found 0s", "duration > 0s")),
     "unknown mode": ("spec:\n  mode: enforce\n", ("spec.mode", "found enforce", "Observe, Recommend, Enforce")),
     "planned workload": ("spec:\n  workload: Batch\n", ("spec.workload", "Batch is not implemented yet", "Online")),
@@ -328,6 +338,15 @@ def test_a_policy_that_becomes_invalid_keeps_its_last_good_version_and_is_report
     (mended,) = source.load()
     assert mended.spec.replicas.max == 7
     assert source.problems() == ()
+
+
+def test_a_duration_that_no_calendar_holds_takes_no_other_policy_with_it(tmp_path: Path) -> None:
+    a_file(tmp_path, HEAD)
+    source = PolicyFiles([tmp_path], METHODS)
+    (first,) = source.load()
+    a_file(tmp_path, HEAD.replace("chat", "image") + "spec: {startup: {expected: 99999999999d}}\n", "image.yaml")
+    assert source.load() == [first]
+    assert "image.yaml line 4: spec.startup.expected" in source.problems()[0]
 
 
 def test_other_policies_of_a_file_change_while_one_of_them_is_invalid(tmp_path: Path) -> None:

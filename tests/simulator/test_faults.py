@@ -34,6 +34,7 @@ def test_an_outage_is_relative_to_the_test_span():
         "forecast-shift",
         "forecast-shift:soon",
         "metrics-outage:1h",
+        "metrics-outage:99999999999d/1h",
         "failed-starts:1",
         "slow-starts:0",
         "forecast-zero:1",
