@@ -3,14 +3,12 @@
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.adapters.policies import load_policies, load_policy
-from scaler.adapters.policies.documents import Document
+from scaler.adapters.policies.documents import Document, parse_yaml
 from scaler.adapters.policies.problems import describe
 from scaler.adapters.traces import read_single, read_trace
 from scaler.domain.endpoint import EndpointId
@@ -69,29 +67,39 @@ def replayed(request: ReplayRequest, progress: Progress) -> ReplayResult:
 def read_policy_tests(folder: Path) -> list[tuple[Path, PolicyTest]]:
     """Every PolicyTest document under the folder (or in the file), in order of files.
 
-    Raises PolicyError naming file and field, also when there is none."""
+    Raises PolicyError with one line for each thing that is wrong, also when there is none."""
     if not folder.exists():
         raise PolicyError(f"{folder}: no such file or folder")
     files = [folder] if folder.is_file() else sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
-    found = [(file, test) for file in files for test in _tests_in(file)]
+    found: list[tuple[Path, PolicyTest]] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            documents = _documents(file)
+        except PolicyError as error:
+            problems += str(error).splitlines()
+            continue
+        for document in documents:
+            try:
+                found.append((file, PolicyTest.model_validate(document.body, by_alias=True, by_name=False)))
+            except ValidationError as error:
+                problems += describe(error, document, PolicyTest)
+    if problems:
+        raise PolicyError("\n".join(problems))
     if not found:
         raise PolicyError(f"{folder}: no document of kind PolicyTest found")
     return found
 
 
-def _tests_in(file: Path) -> list[PolicyTest]:
+def _documents(file: Path) -> list[Document]:
+    """The PolicyTests of a file, not checked yet; policies and whatever else stands beside them is left out."""
     try:
-        documents: list[Any] = list(yaml.safe_load_all(file.read_text()))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise PolicyError(f"{file}: cannot be read as YAML: {error}") from error
-    tests = []
-    for body in documents:
-        if isinstance(body, dict) and body.get("kind") == "PolicyTest":
-            try:
-                tests.append(PolicyTest.model_validate(body))
-            except ValidationError as error:
-                raise PolicyError("\n".join(describe(error, Document(origin=str(file), body=body)))) from error
-    return tests
+        documents = list(parse_yaml(file.read_text("utf-8-sig"), str(file)))
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{file}: byte {error.start} is not UTF-8 text; need YAML") from error
+    except OSError as error:
+        raise PolicyError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return [one for one in documents if isinstance(one.body, dict) and one.body.get("kind") == "PolicyTest"]
 
 
 def run_test(file: Path, test: PolicyTest) -> TestOutcome:

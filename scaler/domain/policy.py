@@ -7,7 +7,7 @@ documents, snake_case here. Unknown keys are refused.
 
 import math
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -36,6 +36,7 @@ LONGEST_HISTORY = timedelta(days=400)
 LONGEST_STARTUP = timedelta(days=1)
 """A replica takes minutes. Every turn looks one start-up time ahead in steps of a turn."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -98,6 +99,18 @@ def _zone(value: object) -> object:
 
 
 TimeZone = Annotated[str, BeforeValidator(_zone)]
+
+A_TIME = "a time with a zone such as 2026-12-01T08:00:00Z"
+
+
+def written_time(value: object) -> object:
+    """Refuses a bare number, which pydantic would take for seconds (or milliseconds) since 1970."""
+    if isinstance(value, date) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError(f"need {A_TIME}")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(written_time)]
 
 
 class Mode(StrEnum):
@@ -203,8 +216,8 @@ class Event(_Part):
     """A planned event that multiplies demand."""
 
     name: str
-    start: AwareDatetime
-    end: AwareDatetime
+    start: Moment
+    end: Moment
     factor: Positive
 
     @model_validator(mode="after")
@@ -345,8 +358,8 @@ class Override(_Part):
     cron: str = ""
     duration: PositiveDuration | None = None
     timezone: TimeZone = "UTC"
-    start: AwareDatetime | None = None
-    end: AwareDatetime | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     min: Replicas | None = None
     max: Replicas | None = None
 

@@ -82,6 +82,10 @@ MALFORMED = {
         "spec:\n  overrides:\n    - {name: a, start: 2026-12-01T08:00:00, end: 2026-12-02T08:00:00Z, min: 1}\n",
         ("spec.overrides[0].start", "found 2026-12-01T08:00:00", "with a zone"),
     ),
+    "time as a number": (
+        "spec:\n  overrides:\n    - {name: a, start: 1767225600, end: 2026-12-02T08:00:00Z, min: 1}\n",
+        ("spec.overrides[0].start", "found 1767225600", "with a zone"),
+    ),
     "override without bound": (
         "spec:\n  overrides:\n    - {name: a, cron: 0 7 * * *, duration: 1h}\n",
         ("spec.overrides[0]", "need min or max"),
