@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from scaler.adapters.addresses import without_password
 from scaler.adapters.store import tables
 from scaler.adapters.store.tables import STORE_VERSION
 from scaler.domain.endpoint import EndpointId
@@ -249,8 +250,9 @@ def _engine(url: str) -> Engine:
         engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise SettingsError(
-            f"store: {url!r} cannot be used ({error}); need an SQLAlchemy URL such as sqlite:///headstart.db or "
-            "postgresql+psycopg://user@host/db (the latter needs the extra headstart[postgres])"
+            f"store: {without_password(url)!r} cannot be used ({without_password(str(error))}); need an SQLAlchemy URL "
+            "such as sqlite:///headstart.db or postgresql+psycopg://user@host/db (the latter needs the extra "
+            "headstart[postgres])"
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _tune_sqlite)

@@ -73,7 +73,9 @@ def doctor(
     kube_context: Annotated[str | None, typer.Option(help="Default: the current context.")] = None,
 ) -> None:
     """Check settings, policies, store, metrics and cluster: what is found for each endpoint. Exit code 1 if anything
-    is missing; nothing is ordered and nothing but the store is written."""
+    is not ok; nothing is ordered and nothing but the store is written."""
+    from rich.text import Text
+
     from scaler.app.doctor import examine
     from scaler.app.settings import load_settings
 
@@ -84,7 +86,8 @@ def doctor(
     findings = examine(settings)
     shown = table("", "what", "found")
     for finding in findings:
-        shown.add_row("[green]ok[/green]" if finding.fine else "[red]missing[/red]", finding.what, finding.found)
+        verdict = Text("ok", "green") if finding.fine else Text("not ok", "red")
+        shown.add_row(verdict, finding.what, finding.found)
     show(shown)
     if not all(finding.fine for finding in findings):
         raise typer.Exit(1)

@@ -51,7 +51,7 @@ def progress_bar(label: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(label, total=None)
 
@@ -78,7 +78,9 @@ def table(*columns: str) -> "Table":
 
 
 def show(content: object) -> None:
-    """On stdout; tables are not cut when it is a pipe."""
+    """On stdout; tables are not cut when it is a pipe. What people wrote is shown as they wrote it: `[prod]` and
+    `:up:` are no mark-up (colour is a rich.text.Text)."""
     from rich.console import Console
 
-    Console(soft_wrap=False, width=None if sys.stdout.isatty() else 160, highlight=False).print(content)
+    width = None if sys.stdout.isatty() else 160
+    Console(soft_wrap=False, width=width, highlight=False, markup=False, emoji=False).print(content)
