@@ -57,12 +57,16 @@ def _explain_row(row: "Mapping[str, Any]") -> None:
         moved = "" if verdict["before"] == verdict["after"] else " *"
         verdicts.add_row(
             f"  {verdict['guardrail']}{moved}",
-            str(verdict["before"]),
-            str(verdict["after"]),
+            _count(verdict["before"]),
+            _count(verdict["after"]),
             verdict["reason_code"],
             verdict["reason"],
         )
     show(verdicts)
+
+
+def _count(replicas: int | None) -> str:
+    return "–" if replicas is None else str(replicas)
 
 
 def doctor(
