@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from forecaster.catalogue import ALL_METHODS
 from scaler.adapters.clock import ScaledClock, SystemClock
 from scaler.adapters.kubernetes.client import ClusterAccess, connect
 from scaler.adapters.kubernetes.target import KubernetesTarget
@@ -74,7 +73,7 @@ def build_clock(settings: Settings) -> SystemClock | ScaledClock:
 
 
 def build_policies(settings: Settings) -> PolicyFiles:
-    return PolicyFiles([settings.policies], methods=ALL_METHODS)
+    return PolicyFiles([settings.policies])
 
 
 def build_target(settings: Settings, clock: SystemClock | ScaledClock) -> KubernetesTarget:

@@ -242,10 +242,15 @@ class Calendar(_Part):
 
 class Forecast(_Part):
     method: str = "auto"
+    """Of the day-ahead forecast that people look at (page, metrics, `headstart fit` and `forecast`): auto, a weighted
+    pool, or the name of one method. No order rests on it: orders rest on what replaying the endpoint's own past chose.
+    """
     history: Annotated[PositiveDuration, _at_most(LONGEST_HISTORY)] = timedelta(days=28)
     """How much past is read, at most 400d."""
     horizon: PositiveDuration = timedelta(hours=24)
+    """How far that day-ahead forecast reaches. Orders look one start-up time ahead, whatever stands here."""
     refit: PositiveDuration = timedelta(hours=1)
+    """How often what orders rest on is learnt anew."""
     risk: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto"
     """auto: what replaying the endpoint's own past found cheapest; or a fixed quantile such as 0.95."""
     calendar: Calendar = Calendar()

@@ -228,7 +228,7 @@ def field_paths(value: object, path: str = "") -> set[str]:
 
 def test_every_field_of_the_defaults_file_stands_there_with_a_comment_or_a_plain_name() -> None:
     """The documentation of a field is the comment beside it; only these say all by their names."""
-    plain = {"apiVersion", "kind", "metadata", "spec", "horizon", "refit", "min", "max", "calendar", "utilization"}
+    plain = {"apiVersion", "kind", "metadata", "spec", "min", "max", "calendar", "utilization"}
     plain |= {
         "window",
         "maxForecastAge",

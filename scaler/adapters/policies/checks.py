@@ -11,8 +11,8 @@ from scaler.core.bounds import cron_problem
 from scaler.domain.policy import ScalingPolicy
 
 
-def crosscheck(policy: ScalingPolicy, document: Document, methods: Collection[str] | None) -> list[str]:
-    """One sentence for each name that nothing answers to. `methods` None: forecast methods are not checked."""
+def crosscheck(policy: ScalingPolicy, document: Document, methods: Collection[str]) -> list[str]:
+    """One sentence for each name that nothing answers to."""
     return [
         f"{document.place(path)}: {text}"
         for path, text in (
@@ -48,9 +48,9 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
     return found
 
 
-def _method(policy: ScalingPolicy, methods: Collection[str] | None) -> list[tuple[FieldPath, str]]:
+def _method(policy: ScalingPolicy, methods: Collection[str]) -> list[tuple[FieldPath, str]]:
     name = policy.spec.forecast.method
-    if methods is None or name == "auto" or name in methods:
+    if name == "auto" or name in methods:
         return []
     return [(("spec", "forecast", "method"), f"found {shown(name)}, need auto or a method; {nearest(name, methods)}")]
 

@@ -12,10 +12,9 @@ def validate(
     paths: Annotated[list[Path], typer.Argument(help="Policy files or folders of them.", metavar="P.yaml...")],
 ) -> None:
     """Check policies: one line for each that is fine, one error for each thing that is not; exit code 2 if any."""
-    from forecaster.catalogue import ALL_METHODS
     from scaler.adapters.policies import load_policies, warnings_for
 
-    found = load_policies(paths, methods=ALL_METHODS)
+    found = load_policies(paths)
     for policy in found:
         spec = policy.spec
         show(
