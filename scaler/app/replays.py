@@ -29,7 +29,7 @@ def read_request(
     Each endpoint of the trace is replayed under the policy of its name in `policies`, else under `policy`. Raises
     PolicyError and TraceError, each naming its file, and SettingsError when an endpoint has no policy.
     """
-    by_name = {found.metadata.name: found for found in load_policies([policies])} if policies is not None else {}
+    by_name = _by_name(policies) if policies is not None else {}
     common = load_policy(policy) if policy is not None else None
     everything = [*by_name.values(), *([common] if common is not None else [])]
     if not everything:
@@ -46,6 +46,19 @@ def read_request(
         series[own.endpoint] = by_unit[own.spec.demand.unit][name]
     named = "" not in next(iter(by_unit.values()))
     return ReplayRequest(policies=chosen, traces=series, warmup=warmup, seed=seed, faults=faults, named=named)
+
+
+def _by_name(policies: Path) -> dict[str, ScalingPolicy]:
+    """A trace names endpoints without a namespace. Raises PolicyError where that does not tell two policies apart."""
+    by_name: dict[str, ScalingPolicy] = {}
+    for found in load_policies([policies]):
+        other = by_name.setdefault(found.metadata.name, found)
+        if other is not found:
+            raise PolicyError(
+                f"{policies}: metadata.name {found.metadata.name} stands in {other.endpoint} and {found.endpoint}; a "
+                "trace names endpoints without a namespace: need one policy of that name, or --policy with one of them"
+            )
+    return by_name
 
 
 def _named(policy: ScalingPolicy, name: str, trace: Path) -> ScalingPolicy:

@@ -1,11 +1,13 @@
 """Policy tests as files: read whole, or refused with a line for each thing that is wrong."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from scaler.app.replays import read_policy_tests
+from scaler.app.replays import read_policy_tests, read_request
 from scaler.errors import PolicyError
+from scaler.simulator.faults import Faults
 
 HEAD = "apiVersion: headstart.dev/v1alpha1\nkind: PolicyTest\nmetadata: {name: monday}\n"
 SPEC = "spec:\n  policy: chat.yaml\n  traffic: {pattern: spike}\n"
@@ -59,3 +61,27 @@ def test_policies_beside_the_tests_are_left_to_other_commands(tmp_path: Path) ->
     (tmp_path / "one.yaml").write_text(HEAD + SPEC + FINE)
     ((_, found),) = read_policy_tests(tmp_path)
     assert found.metadata.name == "monday"
+
+
+def test_two_policies_of_one_name_in_two_namespaces_are_refused_where_only_the_name_is_told(tmp_path: Path) -> None:
+    head = "apiVersion: headstart.dev/v1alpha1\nkind: InferenceScalingPolicy\n"
+    for namespace in ("prod", "test"):
+        (tmp_path / f"{namespace}.yaml").write_text(head + f"metadata: {{name: chat, namespace: {namespace}}}\n")
+    with pytest.raises(PolicyError, match=r"metadata\.name chat stands in prod/chat and test/chat"):
+        read_request(
+            policy=None, policies=tmp_path, trace=tmp_path / "x.csv", warmup=timedelta(days=1), seed=0, faults=Faults()
+        )
+
+
+def test_a_replay_refuses_a_method_that_does_not_exist(tmp_path: Path) -> None:
+    head = "apiVersion: headstart.dev/v1alpha1\nkind: InferenceScalingPolicy\nmetadata: {name: chat}\n"
+    (tmp_path / "chat.yaml").write_text(head + "spec: {forecast: {method: profil}}\n")
+    with pytest.raises(PolicyError, match=r"line 4: spec\.forecast\.method: found profil.*did you mean profile\?"):
+        read_request(
+            policy=tmp_path / "chat.yaml",
+            policies=None,
+            trace=tmp_path / "x.csv",
+            warmup=timedelta(days=1),
+            seed=0,
+            faults=Faults(),
+        )
