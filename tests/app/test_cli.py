@@ -235,7 +235,16 @@ def test_models_are_fitted_listed_shown_used_and_pruned(trace: Path, tmp_path: P
         (["backtest", "--trace", "{trace}", "--out", "out", "--method", "magic"], ["'magic'", "profile"]),
         (["backtest", "--trace", "{bad}", "--out", "out"], ["bad.csv", "line 3", "requests"]),
         (["backtest", "--trace", "{trace}", "--out", "{trace}"], ["--out", "is a file"]),
+        (["backtest", "--trace", "{trace}", "--out", "/proc/x"], ["--out", "/proc/x", "cannot be written"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "/proc/x"], ["--out", "cannot be written"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "{trace}/x"], ["--out", "Not a directory"]),
+        (["schema", "--out", "/proc/x"], ["--out", "/proc/x", "cannot be written"]),
+        (["schema", "--out", "{emptyfolder}"], ["--out", "Is a directory"]),
+        (["test", "{emptyfolder}", "--junit", "{emptyfolder}"], ["--junit", "is a folder"]),
+        (["test", "{emptyfolder}", "--junit", "/proc/x.xml"], ["--junit", "cannot be written"]),
         (["replay", "--trace", "{trace}", "--out", "out"], ["--policy"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", *OUT, "--seed", "-1"], ["--seed"]),
+        (["tune", "--policy", "{policy}", "--trace", "{trace}", "--seed", "-1"], ["--seed"]),
         (["replay", "--policy", "nowhere.yaml", "--trace", "{trace}", "--out", "out"], ["nowhere.yaml"]),
         (["replay", "--policy", "{policy}", "--trace", "{bad}", "--out", "out"], ["bad.csv"]),
         (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "out", "--warmup", "5d"], ["warm-up"]),
@@ -277,7 +286,7 @@ def test_bad_input_is_one_clear_error_and_nothing_is_written(
         "{badpolicy}": str(inputs / "bad.yaml"),
         "{emptyfolder}": str(inputs / "empty"),
     }
-    given = [names.get(argument, argument) for argument in arguments]
+    given = [names.get(argument, argument).replace("{trace}", str(trace)) for argument in arguments]
     if arguments[0] == "run":
         given += ["--kubeconfig", str(inputs / "kubeconfig")]
     monkeypatch.chdir(here)

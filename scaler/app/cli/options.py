@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Protocol
 
 from scaler.errors import SettingsError
@@ -41,7 +42,45 @@ def check_out(out: Path) -> Path:
     """The folder that results may be written to; it is not made yet. Raises SettingsError where it cannot be."""
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out: {out} is a file; need a folder")
+    _try_folder(out, "--out")
     return out
+
+
+def check_out_file(out: Path, flag: str) -> Path:
+    """The file that may be written; nothing is yet. Raises SettingsError where it cannot be."""
+    if out.is_dir():
+        raise SettingsError(f"{flag}: {out} is a folder; need a file")
+    if out.exists():
+        with writing(out, flag):
+            out.open("a").close()
+    else:
+        _try_folder(out.parent, flag)
+    return out
+
+
+def _try_folder(folder: Path, flag: str) -> None:
+    """Raises SettingsError unless a file can be made there, before hours of work are done for it. What had to be made
+    to find out is removed: only trying tells on every file system and for every user."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with writing(folder, flag):
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
+    finally:
+        for path in missing:
+            if path.exists():
+                path.rmdir()
+
+
+@contextmanager
+def writing(out: Path, flag: str) -> Iterator[None]:
+    """What fails in here because the file system does not take it is a SettingsError that names the flag."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"{flag}: {out}: cannot be written ({error.strerror or error}); need a place that can be"
+        ) from error
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from scaler.app.cli.options import show
+from scaler.app.cli.options import show, writing
 
 
 def validate(
@@ -35,7 +35,9 @@ def schema(
     if out is None:
         typer.echo(text, nl=not text.endswith("\n"))
     else:
-        out.write_text(text)
+        with writing(out, "--out"):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text)
 
 
 def init(
@@ -66,6 +68,7 @@ def init(
         kubeconfig=kubeconfig,
         context=kube_context or "",
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(first_policy_text(running))
+    with writing(file, "--out"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(first_policy_text(running))
     show(f"wrote {file}: mode Observe, {running.replicas} replicas now. Look it over, then: headstart validate {file}")
