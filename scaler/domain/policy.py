@@ -83,9 +83,15 @@ def _at_most(longest: timedelta) -> AfterValidator:
 
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Replicas = Annotated[int, Field(ge=0, strict=True)]
+_BIG = 1e12
+"""No rate, price or factor comes near; sums and squares of what is below stay numbers."""
+_SMALL = 1e-9
+MOST_REPLICAS = 150_000
+"""As many pods as Kubernetes supports in one cluster."""
+Positive = Annotated[float, Field(ge=_SMALL, le=_BIG, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=_BIG, allow_inf_nan=False)]
+Factor = Annotated[float, Field(gt=1, le=_BIG, allow_inf_nan=False)]
+Replicas = Annotated[int, Field(ge=0, le=MOST_REPLICAS, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
@@ -133,7 +139,7 @@ class Target(_Part):
     name: str = ""
     """Empty: the policy's own name."""
     actuation: Literal["Scale"] = "Scale"
-    gpus_per_replica: Annotated[int, Field(ge=0, strict=True)] = 1
+    gpus_per_replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS, strict=True)] = 1
     cost_per_replica_hour: Positive = 1.0
     """Any currency; only ratios matter."""
     pool: str = ""
@@ -185,7 +191,7 @@ class Capacity(_Part):
 
     per_replica: Positive = 1.0
     """Demand units per second (concurrency: requests in flight)."""
-    max_concurrency: Annotated[int, Field(ge=1, strict=True)] = 16
+    max_concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 16
     """Requests one replica holds at once; the rest queue."""
     learn: bool = True
     """Refine from telemetry; perReplica is the prior."""
@@ -203,7 +209,7 @@ class Startup(_Part):
 
 class ReplicaBounds(_Part):
     min: Replicas = 0
-    max: Annotated[int, Field(ge=1, strict=True)] = 10
+    max: Annotated[int, Field(ge=1, le=MOST_REPLICAS, strict=True)] = 10
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -265,7 +271,7 @@ class Threshold(_Part):
 
 
 class Panic(_Part):
-    factor: Annotated[float, Field(gt=1)] = 2.0
+    factor: Factor = 2.0
     window: PositiveDuration = timedelta(seconds=60)
 
 
@@ -337,7 +343,7 @@ class Behavior(_Part):
 
 
 class Growth(_Part):
-    growth: Annotated[float, Field(gt=1)]
+    growth: Factor
     within: PositiveDuration
 
 

@@ -37,6 +37,14 @@ MALFORMED = {
     "snake case": ("spec:\n  capacity: {per_replica: 2}\n", ("spec.capacity.per_replica", "did you mean perReplica?")),
     "unknown, nothing near": ("spec:\n  slo: {colour: red}\n", ("spec.slo.colour", "known here", "objective")),
     "percent for a fraction": ("spec:\n  slo: {objective: 99}\n", ("spec.slo.objective", "found 99", "not percent")),
+    "more replicas than a cluster": (
+        "spec:\n  replicas: {max: 100000000000000000000000000}\n",
+        ("spec.replicas.max", "found 100000000000000000000000000", "<= 150000"),
+    ),
+    "capacity beyond all": ("spec:\n  capacity: {perReplica: 1.0e+308}\n", ("perReplica", "found 1e+308", "<= 1e+12")),
+    "capacity next to nothing": ("spec:\n  capacity: {perReplica: 1.0e-300}\n", ("perReplica", ">= 1e-09")),
+    "no cost": ("spec:\n  target: {costPerReplicaHour: 0}\n", ("costPerReplicaHour", "found 0", ">= 1e-09")),
+    "infinite factor": ("spec:\n  reactive: {panic: {factor: .inf}}\n", ("panic.factor", "found inf", "finite")),
     "bad duration": ("spec:\n  startup: {expected: 150}\n", ("spec.startup.expected", "found 150", "such as 30s")),
     "duration beyond a calendar": (
         "spec:\n  startup: {expected: 99999999999d}\n",
