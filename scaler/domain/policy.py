@@ -9,6 +9,7 @@ import math
 import re
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -33,6 +34,8 @@ LONGEST_DURATION = timedelta(days=3650)
 """Ten years: more than any span here means, and counted from today still a date."""
 LONGEST_HISTORY = timedelta(days=400)
 """A year and a month. One policy's history sizes the query that all endpoints share."""
+SHORTEST_REFIT = timedelta(minutes=1)
+"""As often as the service looks who is due."""
 LONGEST_STARTUP = timedelta(days=1)
 """A replica takes minutes. Every turn looks one start-up time ahead in steps of a turn."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -77,6 +80,15 @@ def _at_most(longest: timedelta) -> AfterValidator:
     def checked(value: timedelta) -> timedelta:
         if value > longest:
             raise ValueError(f"need a duration of at most {format_duration(longest)}")
+        return value
+
+    return AfterValidator(checked)
+
+
+def _at_least(shortest: timedelta) -> AfterValidator:
+    def checked(value: timedelta) -> timedelta:
+        if value < shortest:
+            raise ValueError(f"need a duration of at least {format_duration(shortest)}")
         return value
 
     return AfterValidator(checked)
@@ -241,6 +253,14 @@ class Calendar(_Part):
     """Country code of the holidays package such as DE or US; empty: none."""
     events: tuple[Event, ...] = ()
 
+    @model_validator(mode="after")
+    def _no_event_twice(self) -> Self:
+        """Factors multiply: an event that stands twice would count twice. The same name at another time is another."""
+        for one, other in combinations(self.events, 2):
+            if one.name == other.name and one.start < other.end and other.start < one.end:
+                raise ValueError(f"events: {one.name} stands twice for the same time; need it once")
+        return self
+
     def factor_at(self, when: datetime) -> float:
         """The product of the factors of the events under way, 1 without any."""
         return math.prod(event.factor for event in self.events if event.start <= when < event.end)
@@ -253,10 +273,11 @@ class Forecast(_Part):
     """
     history: Annotated[PositiveDuration, _at_most(LONGEST_HISTORY)] = timedelta(days=28)
     """How much past is read, at most 400d."""
-    horizon: PositiveDuration = timedelta(hours=24)
-    """How far that day-ahead forecast reaches. Orders look one start-up time ahead, whatever stands here."""
-    refit: PositiveDuration = timedelta(hours=1)
-    """How often what orders rest on is learnt anew."""
+    horizon: Annotated[PositiveDuration, _at_most(LONGEST_HISTORY)] = timedelta(hours=24)
+    """How far that day-ahead forecast reaches, at most 400d. Orders look one start-up time ahead, whatever stands
+    here."""
+    refit: Annotated[PositiveDuration, _at_least(SHORTEST_REFIT)] = timedelta(hours=1)
+    """How often what orders rest on is learnt anew, at least 1m."""
     risk: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto"
     """auto: what replaying the endpoint's own past found cheapest; or a fixed quantile such as 0.95."""
     calendar: Calendar = Calendar()
@@ -382,6 +403,8 @@ class Override(_Part):
             raise ValueError("cron needs a duration and no end")
         if self.start is not None and (self.end is None or self.end <= self.start or self.duration is not None):
             raise ValueError("start needs an end after it and no duration")
+        if self.start is not None and self.timezone != "UTC":
+            raise ValueError("timezone is read with cron only; start and end need their own zones")
         if self.min is None and self.max is None:
             raise ValueError("need min or max")
         if self.min is not None and self.max is not None and self.min > self.max:

@@ -98,6 +98,42 @@ MALFORMED = {
         "spec:\n  overrides:\n    - {name: a, cron: 0 7 * * *, duration: 1h}\n",
         ("spec.overrides[0]", "need min or max"),
     ),
+    "zone of a span that has its own": (
+        "spec:\n  overrides:\n    - {name: a, start: 2026-12-01T08:00:00Z, end: 2026-12-02T08:00:00Z, min: 1, "
+        "timezone: Asia/Tokyo}\n",
+        ("spec.overrides[0]", "timezone is read with cron only"),
+    ),
+    "floor above the ceiling": (
+        "spec:\n  replicas: {max: 4}\n  overrides:\n    - {name: a, cron: 0 7 * * *, duration: 1h, min: 200}\n",
+        ("line 7", "spec.overrides[0].min", "found 200", "<= spec.replicas.max = 4"),
+    ),
+    "trigger above the ceiling": (
+        "spec:\n  triggers: [{name: a, when: {growth: 2, within: 2m}, then: {atLeastReplicas: 400}}]\n",
+        ("spec.triggers[0].then.atLeastReplicas", "found 400", "<= spec.replicas.max = 10"),
+    ),
+    "trigger that does nothing": (
+        "spec:\n  triggers: [{name: a, when: {growth: 2, within: 2m}, then: {}}]\n",
+        ("spec.triggers[0].then", "need holdScaleInFor, atLeastReplicas"),
+    ),
+    "to zero with a floor": (
+        "spec:\n  replicas: {min: 2}\n  scaleToZero: {enabled: true}\n",
+        ("line 6", "spec.scaleToZero.enabled", "replicas.min = 2"),
+    ),
+    "event twice": (
+        "spec:\n  forecast:\n    calendar:\n      events:\n"
+        + 2 * "        - {name: a, start: 2026-12-01T08:00:00Z, end: 2026-12-02T08:00:00Z, factor: 2}\n",
+        ("spec.forecast.calendar", "a stands twice for the same time"),
+    ),
+    "label that is none": (
+        "spec:\n  demand: {selector: {app.kubernetes.io/name: chat}}\n",
+        ("spec.demand.selector", "found app.kubernetes.io/name", "a label of Prometheus"),
+    ),
+    "refit without end": ("spec:\n  forecast: {refit: 1ms}\n", ("spec.forecast.refit", "found 1ms", "at least 1m")),
+    "horizon of ages": ("spec:\n  forecast: {horizon: 900d}\n", ("spec.forecast.horizon", "900d", "at most 400d")),
+    "half a region": (
+        "spec:\n  forecast: {calendar: {holidays: DE-}}\n",
+        ("spec.forecast.calendar.holidays", "found DE-", "such as DE"),
+    ),
     "missing in a list": (
         "spec:\n  reactive: {thresholds: [{signal: queue_depth}]}\n",
         ("spec.reactive.thresholds[0].above", "missing"),
@@ -332,6 +368,28 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
 
     assert "utilization.target 0.85" in warned(0.8)[0]
     assert warned(0.95) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("overrides: [{name: a, cron: 0 7 * * *, duration: 1h, max: 20}]", "max 20 above spec.replicas.max 10"),
+        ("forecast: {history: 1d, horizon: 2d}", "horizon 2d above spec.forecast.history 1d"),
+        ("safety: {maxPremium: 5}", "maxPremium 5 is 500%"),
+        ("{mode: Enforce, safety: {promote: {after: 3d}}}", "promote with spec.mode Enforce"),
+    ],
+)
+def test_what_is_merely_odd_is_allowed_with_a_warning(spec: str, words: str, tmp_path: Path) -> None:
+    text = f"{HEAD}spec: {spec}\n" if spec.startswith("{") else f"{HEAD}spec:\n  {spec}\n"
+    (warning,) = warnings_for(load_policy(a_file(tmp_path, text)))
+    assert words in warning
+
+
+def test_the_same_event_may_come_again_at_another_time(tmp_path: Path) -> None:
+    events = "{name: sale, start: 2026-12-01T00:00:00Z, end: 2026-12-02T00:00:00Z, factor: 2}"
+    later = events.replace("2026-12", "2027-01")
+    text = f"{HEAD}spec: {{forecast: {{calendar: {{events: [{events}, {later}]}}}}}}\n"
+    assert len(load_policy(a_file(tmp_path, text)).spec.forecast.calendar.events) == 2
 
 
 def test_an_absent_path_is_named(tmp_path: Path) -> None:
