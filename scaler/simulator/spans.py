@@ -116,6 +116,7 @@ def span_of(request: ReplayRequest, name: EndpointId) -> Span:
             f"{name}: the trace covers {covered:.1f} h and the warm-up takes {asked:.1f} h; "
             "need a warm-up that ends before the trace does"
         )
+    request.faults.check_within(end - begin)
     kept = series.until(end)
     model = request.startup or StartupModel(typical=policy.spec.startup.expected)
     return Span(
