@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
-from scaler.errors import SettingsError
+from scaler.errors import PermanentError, SettingsError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,47 +40,38 @@ def durations(text: str, flag: str) -> list[timedelta]:
 
 def check_out(out: Path) -> Path:
     """The folder that results may be written to; it is not made yet. Raises SettingsError where it cannot be."""
-    if out.exists() and not out.is_dir():
-        raise SettingsError(f"--out: {out} is a file; need a folder")
-    _try_folder(out, "--out")
+    _refuse_unwritable(out, out, "a folder", "--out")
     return out
 
 
-def check_out_file(out: Path, flag: str) -> Path:
-    """The file that may be written; nothing is yet. Raises SettingsError where it cannot be."""
+def check_out_file(out: Path, flag: str = "--out") -> Path:
+    """The file that results may be written to; it is not made yet. Raises SettingsError where it cannot be."""
     if out.is_dir():
         raise SettingsError(f"{flag}: {out} is a folder; need a file")
-    if out.exists():
-        with writing(out, flag):
-            out.open("a").close()
-    else:
-        _try_folder(out.parent, flag)
+    _refuse_unwritable(out, out.parent, "a file in a folder", flag)
     return out
 
 
-def _try_folder(folder: Path, flag: str) -> None:
-    """Raises SettingsError unless a file can be made there, before hours of work are done for it. What had to be made
-    to find out is removed: only trying tells on every file system and for every user."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+def _refuse_unwritable(out: Path, folder: Path, need: str, flag: str) -> None:
+    """By making and removing a folder: rights alone do not tell (a read-only or virtual file system). Asked before the
+    work, which may take long."""
     try:
-        with writing(folder, flag):
-            folder.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=folder).close()
-    finally:
-        for path in missing:
-            if path.exists():
-                path.rmdir()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir():
+            raise SettingsError(f"{flag}: {there} is a file; need {need} that can be written")
+        with TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise SettingsError(f"{flag}: {out} cannot be written ({error.strerror}); need {need} that can") from error
 
 
 @contextmanager
-def writing(out: Path, flag: str) -> Iterator[None]:
-    """What fails in here because the file system does not take it is a SettingsError that names the flag."""
+def writing(out: Path, flag: str = "--out") -> Iterator[None]:
+    """What is written to `out`. Raises PermanentError where the system does not let it be."""
     try:
         yield
     except OSError as error:
-        raise SettingsError(
-            f"{flag}: {out}: cannot be written ({error.strerror or error}); need a place that can be"
-        ) from error
+        raise PermanentError(f"{flag}: {out} could not be written: {error}; nothing more was done") from error
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from scaler.app.cli.options import show, writing
+from scaler.app.cli.options import check_out_file, show, writing
 
 
 def validate(
@@ -35,7 +35,7 @@ def schema(
     if out is None:
         typer.echo(text, nl=not text.endswith("\n"))
     else:
-        with writing(out, "--out"):
+        with writing(check_out_file(out)):
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(text)
 
@@ -59,6 +59,7 @@ def init(
     file = out or Path("policies") / f"{name}.yaml"
     if file.exists():
         raise InputError(f"{file}: exists already; choose another --out")
+    check_out_file(file)
     running = read_running(
         name=name,
         namespace=namespace,
@@ -68,7 +69,7 @@ def init(
         kubeconfig=kubeconfig,
         context=kube_context or "",
     )
-    with writing(file, "--out"):
+    with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(first_policy_text(running))
     show(f"wrote {file}: mode Observe, {running.replicas} replicas now. Look it over, then: headstart validate {file}")

@@ -42,7 +42,7 @@ def replay(
     asked = replace(request, baselines=names, frontier=frontier)
     with progress_bar("replay") as bar:
         result = replayed(asked, lambda what, done, total: bar(done, total, what))
-    with writing(folder, "--out"):
+    with writing(folder):
         write_replay(result, folder, report(result))
     _show_summary(summary(result))
     show(f"wrote summary.json, timeline-<strategy>.csv, decisions.jsonl and report.html into {folder}")
