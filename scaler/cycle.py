@@ -174,7 +174,9 @@ class Cycle:
         if reading is None and "metrics" not in problems:
             problems.setdefault(str(endpoint), "the metrics source has no fresh demand of this endpoint")
         advice = self._advise(policy, reading, replicas, now, problems)
-        problem = problems.get(str(endpoint)) or problems.get("metrics") or problems.get("cluster") or ""
+        # All that failed, and why nothing can be ordered first: metrics and cluster may be down together.
+        told = [problems[what] for what in ("cluster", str(endpoint), "metrics") if what in problems]
+        problem = "; ".join(dict.fromkeys(told))
         return Snapshot(
             now=now,
             endpoint=endpoint,
@@ -225,7 +227,7 @@ class Cycle:
     def _carry_out(self, policy: ScalingPolicy, decision: Decision, seen: ReplicaState | None) -> Actuation:
         if decision.mode is Mode.OBSERVE:
             return Actuation(outcome=ActuationOutcome.OBSERVED)
-        if seen is None:
+        if seen is None or decision.final is None:
             return Actuation(outcome=ActuationOutcome.FAILED, detail="the cluster did not answer: nothing was ordered")
         if decision.mode is Mode.RECOMMEND:
             actuation = Actuation(outcome=ActuationOutcome.RECOMMENDED)

@@ -145,7 +145,7 @@ class MemoryLog:
 
     def recent_turns(self, endpoint: EndpointId, since: datetime) -> Sequence[PastTurn]:
         turns = [record.past_turn() for record in self.records if record.snapshot.endpoint == endpoint]
-        return [turn for turn in turns if turn.decided_at >= since]
+        return [turn for turn in turns if turn is not None and turn.decided_at >= since]
 
     def scale_in_held_until(self, endpoint: EndpointId) -> datetime | None:
         own = [record for record in self.records if record.snapshot.endpoint == endpoint]

@@ -100,6 +100,26 @@ def test_a_silent_cluster_orders_nothing(cycle):
     assert report.records[0].actuation.outcome is ActuationOutcome.FAILED and not cycle.target.orders
 
 
+def test_with_cluster_and_metrics_down_both_are_named_and_no_count_is_invented(cycle):
+    cycle.target.error = ClusterUnavailable("cluster: connection refused")
+    cycle.source.error = SourceUnavailable("metrics: no answer within 10 s")
+    record = cycle.turn().records[0]
+    (verdict,) = record.decision.verdicts
+    assert verdict.reason == "held: cluster: connection refused; metrics: no answer within 10 s"
+    row = record.as_row()
+    assert [row[name] for name in ("current", "ready", "starting", "proposed", "recommended", "final")] == [None] * 6
+    assert record.past_turn() is None
+
+
+def test_a_turn_that_knew_of_no_replicas_holds_nothing_back_later(cycle):
+    cycle.target.error = ClusterUnavailable("cluster: connection refused")
+    cycle.turn()
+    cycle.target.error = None
+    cycle.clock.advance()
+    cycle.source.demand = 2.4
+    assert cycle.turn().records[0].actuation.outcome is ActuationOutcome.ORDERED
+
+
 def test_a_failed_order_is_an_outcome_and_the_next_turn_tries_again(cycle, chat):
     cycle.source.demand = 2.4
     cycle.target.order_error = Conflict("somebody else scaled it")

@@ -127,14 +127,14 @@ class Telemetry:
                 self._verdicts.labels(verdict.guardrail, verdict.reason_code.value).inc()
         if decision.held_for_lack_of_knowledge():
             self._holds.labels(*key, decision.verdicts[0].reason_code.value).inc()
-        if snapshot.replicas is not None:
-            for state, count in (
-                ("ready", decision.ready),
-                ("starting", decision.starting),
-                ("desired", decision.current),
-            ):
-                self._replicas.labels(*key, state).set(count)
-        self._replicas.labels(*key, "decided").set(decision.final)
+        replicas = snapshot.replicas
+        for state, count in (
+            ("ready", decision.ready),
+            ("starting", decision.starting),
+            ("desired", None if replicas is None else replicas.desired),
+            ("decided", decision.final),
+        ):
+            self._replicas.labels(*key, state).set(nan if count is None else count)
         self._capacity.labels(*key).set(snapshot.profile.demand_per_replica)
         law = snapshot.profile.startup
         for statistic, span in (("p50", law.p50), ("p95", law.p95), ("mean", law.mean)):

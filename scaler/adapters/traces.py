@@ -24,6 +24,8 @@ from forecaster.series import DemandSeries, DemandUnit, FloatArray
 from scaler.errors import TraceError
 
 _LATEST_EPOCH_SECONDS = 4_102_444_800.0  # the year 2100: anything later is milliseconds by mistake
+_MOST_IN_A_BIN = 1e12
+"""No endpoint comes near; what counts and squares these numbers later has room left."""
 _MAX_CELLS = 200_000_000
 _WIDEST_GAP_IN_STEPS = 10
 """A sparse trace whose rows are all further apart than this many inferred steps has a time stamp off the grid."""
@@ -238,6 +240,7 @@ class _Reader:
     def _count(self, column: pd.Series, missing: NDArray[np.bool_]) -> FloatArray:
         values = self._numbers(column, "a count >= 0", missing)
         self._refuse(column, values < 0, "a count >= 0")
+        self._refuse(column, values > _MOST_IN_A_BIN, f"a count <= {_MOST_IN_A_BIN:g}")
         return values
 
     def _one(self, stamps: FloatArray, counts: FloatArray) -> dict[str, DemandSeries]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from forecaster.catalogue import ALL_METHODS
 from scaler.adapters.clock import ScaledClock, SystemClock
 from scaler.adapters.kubernetes.client import ClusterAccess, connect
 from scaler.adapters.kubernetes.target import KubernetesTarget
@@ -60,14 +59,27 @@ def build_demo_service(settings: Settings) -> tuple[Service, Demo]:
 
 def build_outside(settings: Settings) -> Outside:
     """Policies, metrics and cluster; nothing has been asked yet."""
-    clock = SystemClock() if settings.time_scale == 1 else ScaledClock.from_now(settings.time_scale)
-    access = ClusterAccess(kubeconfig=str(settings.kubeconfig or ""), context=settings.kube_context)
+    clock = build_clock(settings)
     return Outside(
         clock=clock,
-        policies=PolicyFiles([settings.policies], methods=ALL_METHODS),
+        policies=build_policies(settings),
         source=build_source(settings, clock),
-        target=KubernetesTarget(connect(access), clock),
+        target=build_target(settings, clock),
     )
+
+
+def build_clock(settings: Settings) -> SystemClock | ScaledClock:
+    return SystemClock() if settings.time_scale == 1 else ScaledClock.from_now(settings.time_scale)
+
+
+def build_policies(settings: Settings) -> PolicyFiles:
+    return PolicyFiles([settings.policies])
+
+
+def build_target(settings: Settings, clock: SystemClock | ScaledClock) -> KubernetesTarget:
+    """Raises SettingsError where there are no credentials to be had."""
+    access = ClusterAccess(kubeconfig=str(settings.kubeconfig or ""), context=settings.kube_context)
+    return KubernetesTarget(connect(access), clock)
 
 
 def build_source(settings: Settings, clock: SystemClock | ScaledClock) -> PrometheusSource:

@@ -6,14 +6,17 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from scaler.adapters.addresses import without_password
+from scaler.adapters.clock import ScaledClock, SystemClock
 from scaler.adapters.store.store import SqlStore
-from scaler.app.bootstrap import Outside, build_outside
+from scaler.app.bootstrap import build_clock, build_policies, build_source, build_target
 from scaler.app.settings import Settings
 from scaler.domain.policy import ScalingPolicy
-from scaler.errors import HeadstartError
+from scaler.errors import HeadstartError, PolicyError
 
 LOOK_BACK = timedelta(days=1)
 STEP = timedelta(minutes=5)
+NOT_ASKED = "not asked: there is no policy to ask for"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,36 +29,51 @@ class Finding:
 
 
 def examine(settings: Settings) -> Sequence[Finding]:
-    """Findings in the order in which a service would need them; what cannot be reached ends what depends on it."""
+    """Findings in the order in which a service would need them; each is looked at whatever became of the others."""
     return tuple(_examine(settings))
 
 
 def _examine(settings: Settings) -> Iterator[Finding]:
+    yield _store(settings)
+    clock = build_clock(settings)
+    now = clock.now()
+    files = build_policies(settings)
+    policies: Sequence[ScalingPolicy] = ()
+    try:
+        policies = files.load()
+    except PolicyError as error:
+        yield from (Finding(what="policies", found=line, fine=False) for line in str(error).splitlines())
+    else:
+        yield Finding(what="policies", found=f"{len(policies)} in {settings.policies}", fine=True)
+        # A service would go on with the last good version of these; here there is none.
+        yield from (Finding(what="policy file", found=line, fine=False) for line in files.problems())
+    yield from _demand(settings, clock, policies, now)
+    yield from _targets(settings, clock, policies, now)
+
+
+def _store(settings: Settings) -> Finding:
     try:
         SqlStore.open(settings.store).close()
-        yield Finding(what="store", found=settings.store, fine=True)
     except HeadstartError as error:
-        yield Finding(what="store", found=str(error), fine=False)
-    try:
-        outside = build_outside(settings)
-        policies = outside.policies.load()
-    except HeadstartError as error:
-        yield Finding(what="policies", found=str(error), fine=False)
-        return
-    yield Finding(what="policies", found=f"{len(policies)} in {settings.policies}", fine=True)
-    now = outside.clock.now()
-    yield from _demand(outside, policies, now, settings.prometheus_url)
-    yield from _targets(outside, policies, now)
+        return Finding(what="store", found=str(error), fine=False)
+    return Finding(what="store", found=without_password(settings.store), fine=True)
 
 
-def _demand(outside: Outside, policies: Sequence[ScalingPolicy], now: datetime, url: str) -> Iterator[Finding]:
+def _demand(
+    settings: Settings, clock: SystemClock | ScaledClock, policies: Sequence[ScalingPolicy], now: datetime
+) -> Iterator[Finding]:
+    what = f"metrics {without_password(settings.prometheus_url)}"
     try:
-        histories = outside.source.history(policies, now - LOOK_BACK, now, STEP)
-        readings = outside.source.read(policies, now)
+        source = build_source(settings, clock)
+        histories = source.history(policies, now - LOOK_BACK, now, STEP)
+        readings = source.read(policies, now)
     except HeadstartError as error:
-        yield Finding(what=f"metrics {url}", found=str(error), fine=False)
+        yield Finding(what=what, found=str(error), fine=False)
         return
-    yield Finding(what=f"metrics {url}", found="answers", fine=True)
+    if not policies:
+        yield Finding(what=what, found=NOT_ASKED, fine=False)
+        return
+    yield Finding(what=what, found="answers", fine=True)
     for policy in policies:
         series, reading = histories.get(policy.endpoint), readings.get(policy.endpoint)
         seen = 0.0 if series is None or not len(series) else float(np.isfinite(series.values).mean())
@@ -69,13 +87,19 @@ def _demand(outside: Outside, policies: Sequence[ScalingPolicy], now: datetime, 
         yield Finding(what=f"demand {policy.endpoint}", found=text, fine=reading is not None)
 
 
-def _targets(outside: Outside, policies: Sequence[ScalingPolicy], now: datetime) -> Iterator[Finding]:
+def _targets(
+    settings: Settings, clock: SystemClock | ScaledClock, policies: Sequence[ScalingPolicy], now: datetime
+) -> Iterator[Finding]:
     try:
-        states = outside.target.observe(policies, now)
+        target = build_target(settings, clock)
+        states = target.observe(policies, now)
     except HeadstartError as error:
         yield Finding(what="cluster", found=str(error), fine=False)
         return
-    problems = outside.target.problems()
+    if not policies:
+        yield Finding(what="cluster", found=NOT_ASKED, fine=False)
+        return
+    problems = target.problems()
     for policy in policies:
         state = states.get(policy.endpoint)
         if state is None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from forecaster.auto import Auto
 from forecaster.calendar import DemandCalendar
-from forecaster.catalogue import ALL_METHODS, method_named
+from forecaster.catalogue import method_named
 from forecaster.errors import BadKey, BadSeries, ShortHistory, StoreError
 from forecaster.fleet import FitJob, Workers, fit_many
 from forecaster.forecast import DemandForecast
@@ -50,7 +50,7 @@ def scoring_for(policy: Path | None, method: str | None) -> Scoring:
     PolicyError."""
     if policy is None:
         return Scoring(method=method_named(method or Forecast().method))
-    found = load_policy(policy, methods=ALL_METHODS)
+    found = load_policy(policy)
     spec = found.spec
     chosen = method_named(method or spec.forecast.method)
     risk = spec.slo.objective if spec.forecast.risk == "auto" else spec.forecast.risk

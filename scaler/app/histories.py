@@ -84,11 +84,10 @@ def _on_bins(seen: Sequence[tuple[datetime, float]]) -> DemandSeries:
 
 
 def _from_trace(trace: Path, policy: Path | None) -> Mapping[str, History]:
-    from forecaster.catalogue import ALL_METHODS
     from scaler.adapters.policies import load_policy
     from scaler.adapters.traces import read_trace
 
-    known = load_policy(policy, methods=ALL_METHODS) if policy is not None else None
+    known = load_policy(policy) if policy is not None else None
     found = read_trace(trace, known.spec.demand.unit) if known is not None else read_trace(trace)
     stem = trace.name.removesuffix(".gz").removesuffix(".csv")
     if_unseen = f"{trace}: no demand was seen, every bin is missing"
@@ -111,14 +110,13 @@ def _history(series: DemandSeries, policy: ScalingPolicy | None, if_unseen: str)
 
 
 def _from_metrics(policies: Path | None, prometheus_url: str | None, whole_hours: bool) -> Mapping[str, History]:
-    from forecaster.catalogue import ALL_METHODS
     from scaler.adapters.clock import SystemClock
     from scaler.adapters.policies import load_policies
     from scaler.app.bootstrap import build_source
     from scaler.app.settings import load_settings
 
     settings = load_settings(policies=policies, prometheus_url=prometheus_url)
-    found = load_policies([settings.policies], methods=ALL_METHODS)
+    found = load_policies([settings.policies])
     clock = SystemClock()
     now = clock.now()
     if whole_hours:

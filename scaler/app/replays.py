@@ -3,14 +3,12 @@
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.adapters.policies import load_policies, load_policy
-from scaler.adapters.policies.documents import Document
+from scaler.adapters.policies.documents import Document, parse_yaml
 from scaler.adapters.policies.problems import describe
 from scaler.adapters.traces import read_single, read_trace
 from scaler.domain.endpoint import EndpointId
@@ -31,7 +29,7 @@ def read_request(
     Each endpoint of the trace is replayed under the policy of its name in `policies`, else under `policy`. Raises
     PolicyError and TraceError, each naming its file, and SettingsError when an endpoint has no policy.
     """
-    by_name = {found.metadata.name: found for found in load_policies([policies])} if policies is not None else {}
+    by_name = _by_name(policies) if policies is not None else {}
     common = load_policy(policy) if policy is not None else None
     everything = [*by_name.values(), *([common] if common is not None else [])]
     if not everything:
@@ -48,6 +46,19 @@ def read_request(
         series[own.endpoint] = by_unit[own.spec.demand.unit][name]
     named = "" not in next(iter(by_unit.values()))
     return ReplayRequest(policies=chosen, traces=series, warmup=warmup, seed=seed, faults=faults, named=named)
+
+
+def _by_name(policies: Path) -> dict[str, ScalingPolicy]:
+    """A trace names endpoints without a namespace. Raises PolicyError where that does not tell two policies apart."""
+    by_name: dict[str, ScalingPolicy] = {}
+    for found in load_policies([policies]):
+        other = by_name.setdefault(found.metadata.name, found)
+        if other is not found:
+            raise PolicyError(
+                f"{policies}: metadata.name {found.metadata.name} stands in {other.endpoint} and {found.endpoint}; a "
+                "trace names endpoints without a namespace: need one policy of that name, or --policy with one of them"
+            )
+    return by_name
 
 
 def _named(policy: ScalingPolicy, name: str, trace: Path) -> ScalingPolicy:
@@ -69,29 +80,39 @@ def replayed(request: ReplayRequest, progress: Progress) -> ReplayResult:
 def read_policy_tests(folder: Path) -> list[tuple[Path, PolicyTest]]:
     """Every PolicyTest document under the folder (or in the file), in order of files.
 
-    Raises PolicyError naming file and field, also when there is none."""
+    Raises PolicyError with one line for each thing that is wrong, also when there is none."""
     if not folder.exists():
         raise PolicyError(f"{folder}: no such file or folder")
     files = [folder] if folder.is_file() else sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")])
-    found = [(file, test) for file in files for test in _tests_in(file)]
+    found: list[tuple[Path, PolicyTest]] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            documents = _documents(file)
+        except PolicyError as error:
+            problems += str(error).splitlines()
+            continue
+        for document in documents:
+            try:
+                found.append((file, PolicyTest.model_validate(document.body, by_alias=True, by_name=False)))
+            except ValidationError as error:
+                problems += describe(error, document, PolicyTest)
+    if problems:
+        raise PolicyError("\n".join(problems))
     if not found:
         raise PolicyError(f"{folder}: no document of kind PolicyTest found")
     return found
 
 
-def _tests_in(file: Path) -> list[PolicyTest]:
+def _documents(file: Path) -> list[Document]:
+    """The PolicyTests of a file, not checked yet; policies and whatever else stands beside them is left out."""
     try:
-        documents: list[Any] = list(yaml.safe_load_all(file.read_text()))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise PolicyError(f"{file}: cannot be read as YAML: {error}") from error
-    tests = []
-    for body in documents:
-        if isinstance(body, dict) and body.get("kind") == "PolicyTest":
-            try:
-                tests.append(PolicyTest.model_validate(body))
-            except ValidationError as error:
-                raise PolicyError("\n".join(describe(error, Document(origin=str(file), body=body)))) from error
-    return tests
+        documents = list(parse_yaml(file.read_text("utf-8-sig"), str(file)))
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{file}: byte {error.start} is not UTF-8 text; need YAML") from error
+    except OSError as error:
+        raise PolicyError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return [one for one in documents if isinstance(one.body, dict) and one.body.get("kind") == "PolicyTest"]
 
 
 def run_test(file: Path, test: PolicyTest) -> TestOutcome:

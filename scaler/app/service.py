@@ -21,12 +21,12 @@ from scaler.app.settings import Settings
 from scaler.core.startup import learned_startup
 from scaler.cycle import Cycle, prior_startup
 from scaler.domain.endpoint import EndpointId
-from scaler.domain.policy import ScalingPolicy
+from scaler.domain.policy import SHORTEST_REFIT, ScalingPolicy
 from scaler.domain.replicas import StartupLaw
 from scaler.errors import HeadstartError, UnknownVersion
 from scaler.ports import Clock
 
-REFIT_LOOK = timedelta(minutes=1)
+REFIT_LOOK = SHORTEST_REFIT
 """How often it is looked who is due for a refit."""
 RETRY = timedelta(minutes=2)
 """A refit that failed is tried again after this, not after a whole `forecast.refit`."""

@@ -29,12 +29,10 @@ def decide(snapshot: Snapshot) -> Decision:
     Where demand or replicas are not known nothing is planned and `plan` is None: the order is what the target asks for.
     """
     if snapshot.replicas is None:
-        return _hold(
-            snapshot, _last_known(snapshot), Reason.CLUSTER_UNKNOWN, snapshot.problem or "the cluster did not answer"
-        )
+        return _held_blind(snapshot)
     stale = _why_stale(snapshot)
     if snapshot.signals is None or stale:
-        return _hold(snapshot, snapshot.replicas, Reason.STALE_METRICS, stale)
+        return _hold(snapshot, snapshot.replicas, stale)
     return _planned(snapshot, snapshot.replicas, snapshot.signals)
 
 
@@ -67,8 +65,9 @@ def _planned(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals
     for name, guardrail in GUARDRAILS.items():
         if name == "stabilization":
             recommended = order
-        verdicts.append(guardrail(case, order))
-        order = verdicts[-1].after
+        verdict = guardrail(case, order)
+        verdicts.append(verdict)
+        order = order if verdict.after is None else verdict.after
     return _decision(snapshot, replicas, proposed, recommended, order, plan, tuple(verdicts), case.hold_scale_in_until)
 
 
@@ -153,21 +152,31 @@ def _why_stale(snapshot: Snapshot) -> str:
     return snapshot.problem or f"the last reading of demand is {age.total_seconds():.0f} s old"
 
 
-def _last_known(snapshot: Snapshot) -> ReplicaState:
-    """What the last turn left behind: all that is known while the cluster is silent."""
-    desired = snapshot.recent[-1].ordered if snapshot.recent else 0
-    return ReplicaState(ready=0, desired=desired)
+def _held_blind(snapshot: Snapshot) -> Decision:
+    """Keep what stands. All that is known of it while the cluster is silent is the last order, if there was one."""
+    order = snapshot.recent[-1].ordered if snapshot.recent else None
+    held = GuardrailVerdict(
+        guardrail="freshness",
+        before=order,
+        after=order,
+        reason_code=Reason.CLUSTER_UNKNOWN,
+        reason=f"held: {snapshot.problem or 'the cluster did not answer'}",
+    )
+    return _decision(snapshot, None, order, order, order, None, (held,), _hold_scale_in_until(snapshot))
 
 
-def _hold(snapshot: Snapshot, replicas: ReplicaState, code: Reason, why: str) -> Decision:
+def _hold(snapshot: Snapshot, replicas: ReplicaState, why: str) -> Decision:
     """Keep what the target asks for; missingMetrics: Floor keeps at least one replica (or min) standing as well."""
     order = replicas.desired
     safety = snapshot.policy.spec.safety
-    cluster_known = snapshot.replicas is not None
-    if cluster_known and safety.missing_metrics == "Floor" and not safety.paused:
+    if safety.missing_metrics == "Floor" and not safety.paused:
         order = max(order, active_bounds(snapshot.policy, snapshot.now).min, 1)
     held = GuardrailVerdict(
-        guardrail="freshness", before=replicas.desired, after=order, reason_code=code, reason=f"held: {why}"
+        guardrail="freshness",
+        before=replicas.desired,
+        after=order,
+        reason_code=Reason.STALE_METRICS,
+        reason=f"held: {why}",
     )
     return _decision(snapshot, replicas, replicas.desired, order, order, None, (held,), _hold_scale_in_until(snapshot))
 
@@ -186,10 +195,10 @@ def _hold_scale_in_until(snapshot: Snapshot) -> datetime | None:
 
 def _decision(
     snapshot: Snapshot,
-    replicas: ReplicaState,
-    proposed: int,
-    recommended: int,
-    final: int,
+    replicas: ReplicaState | None,
+    proposed: int | None,
+    recommended: int | None,
+    final: int | None,
     plan: CapacityPlan | None,
     verdicts: tuple[GuardrailVerdict, ...],
     hold_until: datetime | None,
@@ -199,9 +208,9 @@ def _decision(
         decided_at=snapshot.now,
         endpoint=snapshot.endpoint,
         mode=acting_mode(snapshot),
-        current=replicas.desired,
-        ready=replicas.ready,
-        starting=len(replicas.starting),
+        current=final if replicas is None else replicas.desired,
+        ready=None if replicas is None else replicas.ready,
+        starting=None if replicas is None else len(replicas.starting),
         proposed=proposed,
         recommended=recommended,
         final=final,

@@ -30,11 +30,12 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class GuardrailVerdict:
-    """What one guardrail made of the order: recorded even when nothing changed. Counts are replicas."""
+    """What one guardrail made of the order: recorded even when nothing changed. Counts are replicas; None: not known,
+    which only a hold is while the cluster is silent."""
 
     guardrail: str
-    before: int
-    after: int
+    before: int | None
+    after: int | None
     reason_code: Reason
     reason: str
 
@@ -62,6 +63,9 @@ class CapacityPlan:
 class Decision:
     """One explained order. `plan` is None when there was too little knowledge to plan: then `final` holds `current`.
 
+    While the cluster is silent `ready` and `starting` are None (not known), and `current` is the last order; where no
+    order is known either, every count is None and whatever stands is kept.
+
     `recommended` is the order before stabilisation: what later turns stabilise over. `hold_scale_in_until` carries the
     hold of a trigger or threshold to the next turns.
     """
@@ -70,12 +74,12 @@ class Decision:
     decided_at: datetime
     endpoint: EndpointId
     mode: Mode
-    current: int
-    ready: int
-    starting: int
-    proposed: int
-    recommended: int
-    final: int
+    current: int | None
+    ready: int | None
+    starting: int | None
+    proposed: int | None
+    recommended: int | None
+    final: int | None
     plan: CapacityPlan | None
     verdicts: tuple[GuardrailVerdict, ...]
     why_setting: str = ""
@@ -92,7 +96,9 @@ class Decision:
     def sentence(self) -> str:
         """The decision explained in one sentence."""
         move = "keep" if self.final == self.current else f"{self.current} ->"
-        text = f"{self.endpoint}: {move} {self.final} replicas ({self.ready} ready, {self.starting} starting)"
+        order = "what stands" if self.final is None else f"{self.final} replicas"
+        seen = "not known how many" if self.ready is None else f"{self.ready} ready, {self.starting} starting"
+        text = f"{self.endpoint}: {move} {order} ({seen})"
         if self.plan is not None:
             text += (
                 f": demand of {self.plan.demand_at_binding:.3g} expected by {self.plan.binding_at:%H:%M:%S} UTC "

@@ -7,12 +7,14 @@ documents, snake_case here. Unknown keys are refused.
 
 import math
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
+from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -28,18 +30,31 @@ from forecaster.series import DemandUnit
 from scaler.domain.endpoint import EndpointId
 
 API_VERSION = "headstart.dev/v1alpha1"
+LONGEST_DURATION = timedelta(days=3650)
+"""Ten years: more than any span here means, and counted from today still a date."""
+LONGEST_HISTORY = timedelta(days=400)
+"""A year and a month. One policy's history sizes the query that all endpoints share."""
+SHORTEST_REFIT = timedelta(minutes=1)
+"""As often as the service looks who is due."""
+LONGEST_STARTUP = timedelta(days=1)
+"""A replica takes minutes. Every turn looks one start-up time ahead in steps of a turn."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def parse_duration(value: object) -> timedelta:
-    """A timedelta from `90s`, `5m`, `1d8h`; a timedelta passes through. Raise ValueError for anything else."""
+    """A timedelta from `90s`, `5m`, `1d8h`; a timedelta passes through. Raise ValueError for anything else, and for
+    more than LONGEST_DURATION."""
     if isinstance(value, timedelta):
         return value
     text = value.strip() if isinstance(value, str) else ""
     if not text or _DURATION.sub("", text):
         raise ValueError("need a duration such as 30s, 5m, 2h, 7d")
-    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text)))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    if seconds > LONGEST_DURATION.total_seconds():  # before it is a timedelta, which holds no more than 10^9 days
+        raise ValueError(f"need a duration of at most {format_duration(LONGEST_DURATION)}")
+    return timedelta(seconds=seconds)
 
 
 def format_duration(value: timedelta) -> str:
@@ -59,10 +74,36 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["30s", "5m", "2h"]}),
 ]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
+
+
+def _at_most(longest: timedelta) -> AfterValidator:
+    def checked(value: timedelta) -> timedelta:
+        if value > longest:
+            raise ValueError(f"need a duration of at most {format_duration(longest)}")
+        return value
+
+    return AfterValidator(checked)
+
+
+def _at_least(shortest: timedelta) -> AfterValidator:
+    def checked(value: timedelta) -> timedelta:
+        if value < shortest:
+            raise ValueError(f"need a duration of at least {format_duration(shortest)}")
+        return value
+
+    return AfterValidator(checked)
+
+
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Replicas = Annotated[int, Field(ge=0, strict=True)]
+_BIG = 1e12
+"""No rate, price or factor comes near; sums and squares of what is below stay numbers."""
+_SMALL = 1e-9
+MOST_REPLICAS = 150_000
+"""As many pods as Kubernetes supports in one cluster."""
+Positive = Annotated[float, Field(ge=_SMALL, le=_BIG, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=_BIG, allow_inf_nan=False)]
+Factor = Annotated[float, Field(gt=1, le=_BIG, allow_inf_nan=False)]
+Replicas = Annotated[int, Field(ge=0, le=MOST_REPLICAS, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
@@ -76,6 +117,18 @@ def _zone(value: object) -> object:
 
 
 TimeZone = Annotated[str, BeforeValidator(_zone)]
+
+A_TIME = "a time with a zone such as 2026-12-01T08:00:00Z"
+
+
+def written_time(value: object) -> object:
+    """Refuses a bare number, which pydantic would take for seconds (or milliseconds) since 1970."""
+    if isinstance(value, date) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError(f"need {A_TIME}")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(written_time)]
 
 
 class Mode(StrEnum):
@@ -98,7 +151,7 @@ class Target(_Part):
     name: str = ""
     """Empty: the policy's own name."""
     actuation: Literal["Scale"] = "Scale"
-    gpus_per_replica: Annotated[int, Field(ge=0, strict=True)] = 1
+    gpus_per_replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS, strict=True)] = 1
     cost_per_replica_hour: Positive = 1.0
     """Any currency; only ratios matter."""
     pool: str = ""
@@ -150,7 +203,7 @@ class Capacity(_Part):
 
     per_replica: Positive = 1.0
     """Demand units per second (concurrency: requests in flight)."""
-    max_concurrency: Annotated[int, Field(ge=1, strict=True)] = 16
+    max_concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 16
     """Requests one replica holds at once; the rest queue."""
     learn: bool = True
     """Refine from telemetry; perReplica is the prior."""
@@ -160,14 +213,15 @@ class Capacity(_Part):
 class Startup(_Part):
     """From asked for to ready."""
 
-    expected: PositiveDuration = timedelta(seconds=150)
+    expected: Annotated[PositiveDuration, _at_most(LONGEST_STARTUP)] = timedelta(seconds=150)
+    """At most 1d."""
     learn: bool = True
     """Learn the distribution from pod conditions; `expected` is the prior."""
 
 
 class ReplicaBounds(_Part):
     min: Replicas = 0
-    max: Annotated[int, Field(ge=1, strict=True)] = 10
+    max: Annotated[int, Field(ge=1, le=MOST_REPLICAS, strict=True)] = 10
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -180,8 +234,8 @@ class Event(_Part):
     """A planned event that multiplies demand."""
 
     name: str
-    start: AwareDatetime
-    end: AwareDatetime
+    start: Moment
+    end: Moment
     factor: Positive
 
     @model_validator(mode="after")
@@ -199,6 +253,14 @@ class Calendar(_Part):
     """Country code of the holidays package such as DE or US; empty: none."""
     events: tuple[Event, ...] = ()
 
+    @model_validator(mode="after")
+    def _no_event_twice(self) -> Self:
+        """Factors multiply: an event that stands twice would count twice. The same name at another time is another."""
+        for one, other in combinations(self.events, 2):
+            if one.name == other.name and one.start < other.end and other.start < one.end:
+                raise ValueError(f"events: {one.name} stands twice for the same time; need it once")
+        return self
+
     def factor_at(self, when: datetime) -> float:
         """The product of the factors of the events under way, 1 without any."""
         return math.prod(event.factor for event in self.events if event.start <= when < event.end)
@@ -206,9 +268,16 @@ class Calendar(_Part):
 
 class Forecast(_Part):
     method: str = "auto"
-    history: PositiveDuration = timedelta(days=28)
-    horizon: PositiveDuration = timedelta(hours=24)
-    refit: PositiveDuration = timedelta(hours=1)
+    """Of the day-ahead forecast that people look at (page, metrics, `headstart fit` and `forecast`): auto, a weighted
+    pool, or the name of one method. No order rests on it: orders rest on what replaying the endpoint's own past chose.
+    """
+    history: Annotated[PositiveDuration, _at_most(LONGEST_HISTORY)] = timedelta(days=28)
+    """How much past is read, at most 400d."""
+    horizon: Annotated[PositiveDuration, _at_most(LONGEST_HISTORY)] = timedelta(hours=24)
+    """How far that day-ahead forecast reaches, at most 400d. Orders look one start-up time ahead, whatever stands
+    here."""
+    refit: Annotated[PositiveDuration, _at_least(SHORTEST_REFIT)] = timedelta(hours=1)
+    """How often what orders rest on is learnt anew, at least 1m."""
     risk: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto"
     """auto: what replaying the endpoint's own past found cheapest; or a fixed quantile such as 0.95."""
     calendar: Calendar = Calendar()
@@ -223,7 +292,7 @@ class Threshold(_Part):
 
 
 class Panic(_Part):
-    factor: Annotated[float, Field(gt=1)] = 2.0
+    factor: Factor = 2.0
     window: PositiveDuration = timedelta(seconds=60)
 
 
@@ -295,7 +364,7 @@ class Behavior(_Part):
 
 
 class Growth(_Part):
-    growth: Annotated[float, Field(gt=1)]
+    growth: Factor
     within: PositiveDuration
 
 
@@ -321,8 +390,8 @@ class Override(_Part):
     cron: str = ""
     duration: PositiveDuration | None = None
     timezone: TimeZone = "UTC"
-    start: AwareDatetime | None = None
-    end: AwareDatetime | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     min: Replicas | None = None
     max: Replicas | None = None
 
@@ -334,6 +403,8 @@ class Override(_Part):
             raise ValueError("cron needs a duration and no end")
         if self.start is not None and (self.end is None or self.end <= self.start or self.duration is not None):
             raise ValueError("start needs an end after it and no duration")
+        if self.start is not None and self.timezone != "UTC":
+            raise ValueError("timezone is read with cron only; start and end need their own zones")
         if self.min is None and self.max is None:
             raise ValueError("need min or max")
         if self.min is not None and self.max is not None and self.min > self.max:

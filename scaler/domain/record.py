@@ -21,9 +21,12 @@ class DecisionRecord:
     actuation: Actuation
     schema_version: int = SCHEMA_VERSION
 
-    def past_turn(self) -> PastTurn:
-        """The turn as later turns look back on it: an order that was not written moved nothing."""
+    def past_turn(self) -> PastTurn | None:
+        """The turn as later turns look back on it: an order that was not written moved nothing. None: the turn knew of
+        no replicas, so there is nothing to look back on."""
         decision = self.decision
+        if decision.recommended is None or decision.current is None or decision.final is None:
+            return None
         written = self.actuation.outcome in (ActuationOutcome.ORDERED, ActuationOutcome.UNCHANGED)
         return PastTurn(
             decided_at=decision.decided_at,

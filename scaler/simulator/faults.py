@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import inf
 
-from scaler.domain.policy import parse_duration
+from scaler.domain.policy import format_duration, parse_duration
 from scaler.errors import SettingsError
 from scaler.simulator.startups import StartupModel
 from scaler.simulator.world import Outage
@@ -15,6 +15,9 @@ ALLOWED = (
     "failed-starts:0.1, slow-starts:3, varied-starts:0.3, cold-nodes:0.2/4m (share of starts, what a node adds), "
     "rolling-update:START (such as 9h)"
 )
+
+_ANY_NUMBER = frozenset({"metrics-outage", "rolling-update"})
+"""Of each of the others a run has one: a second would silently take the place of the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +51,28 @@ class Faults:
     def outages_from(self, start: datetime) -> tuple[Outage, ...]:
         return tuple(Outage(start=start + after, end=start + after + length) for after, length in self.outages)
 
+    def check_within(self, test: timedelta) -> None:
+        """Raises SettingsError for a fault that a test of this length would never meet."""
+        outages = [("metrics-outage", after) for after, _ in self.outages]
+        for kind, after in (*outages, *(("rolling-update", after) for after in self.rolling_updates)):
+            if after >= test:
+                raise SettingsError(
+                    f"fault {kind}: begins {format_duration(after)} into a test of {format_duration(test)}; "
+                    "need a start before its end"
+                )
+
 
 def parse_faults(names: Sequence[str]) -> Faults:
     """The faults that these names ask for. Raises SettingsError naming the fault, what was found and what is
     allowed."""
     faults = Faults(names=tuple(names))
+    before: dict[str, str] = {}
     for name in names:
         kind, _, value = name.partition(":")
+        one_of = "forecast" if kind.startswith("forecast-") else kind
+        if one_of in before and kind not in _ANY_NUMBER:
+            raise SettingsError(f"fault {name!r}: stands beside {before[one_of]!r}; need at most one {one_of} fault")
+        before[one_of] = name
         try:
             faults = _with(faults, kind, value)
         except ValueError as error:
@@ -68,8 +86,10 @@ def _with(faults: Faults, kind: str, value: str) -> Faults:
     if kind == "forecast-shift":
         return replace(faults, forecast="shift", shift=parse_duration(value))
     if kind == "metrics-outage":
-        start, length = _pair(value, "START/DURATION")
-        return replace(faults, outages=(*faults.outages, (parse_duration(start), parse_duration(length))))
+        start, length = (parse_duration(part) for part in _pair(value, "START/DURATION"))
+        if not length:
+            raise ValueError("need a DURATION above 0")
+        return replace(faults, outages=(*faults.outages, (start, length)))
     if kind == "rolling-update":
         return replace(faults, rolling_updates=(*faults.rolling_updates, parse_duration(value)))
     return _with_starts(faults, kind, value)

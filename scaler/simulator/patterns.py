@@ -1,6 +1,7 @@
 """Generated traffic for policy tests: a shape of demand per second, and seeded Poisson counts around it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
@@ -40,8 +41,23 @@ def _timer(second: FloatArray, at: float, lasts: float) -> FloatArray:
     return ((second - at) % lasts < 60.0).astype(np.float64)
 
 
-PATTERNS: Mapping[str, Shape] = MappingProxyType(
-    {"constant": _constant, "diurnal": _diurnal, "spike": _spike, "ramp": _ramp, "timer": _timer}
+@dataclass(frozen=True, kw_only=True)
+class Pattern:
+    """A shape, and which of low, high, at and lasts it depends on."""
+
+    shape: Shape
+    reads: frozenset[str]
+
+
+_ALL = frozenset({"low", "high", "at", "lasts"})
+PATTERNS: Mapping[str, Pattern] = MappingProxyType(
+    {
+        "constant": Pattern(shape=_constant, reads=frozenset({"high"})),
+        "diurnal": Pattern(shape=_diurnal, reads=_ALL - {"lasts"}),
+        "spike": Pattern(shape=_spike, reads=_ALL),
+        "ramp": Pattern(shape=_ramp, reads=_ALL),
+        "timer": Pattern(shape=_timer, reads=_ALL),
+    }
 )
 
 
@@ -54,6 +70,6 @@ def demand_of(
     """
     n = int(span / MINUTE)
     second: FloatArray = (np.arange(n, dtype=np.float64) * 60.0) % 86_400.0
-    shape = PATTERNS[pattern](second, at.total_seconds(), lasts.total_seconds())
+    shape = PATTERNS[pattern].shape(second, at.total_seconds(), lasts.total_seconds())
     counts = rng.poisson(60.0 * (low + (high - low) * shape))
     return DemandSeries(unit=DemandUnit.REQUESTS, start=START, step=MINUTE, values=counts / 60.0)

@@ -8,12 +8,24 @@ from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from forecaster.series import DemandSeries, DemandUnit
-from scaler.domain.policy import Duration, Name, NonNegative, PositiveDuration, ScalingPolicy
-from scaler.errors import PolicyError, TraceError
+from scaler.domain.policy import (
+    A_TIME,
+    LONGEST_DURATION,
+    Duration,
+    Fraction,
+    Name,
+    NonNegative,
+    PositiveDuration,
+    Replicas,
+    ScalingPolicy,
+    format_duration,
+    written_time,
+)
+from scaler.errors import InputError, TraceError
 from scaler.simulator.baselines.registry import BASELINES
 from scaler.simulator.faults import parse_faults
 from scaler.simulator.lane import Outcome
@@ -28,6 +40,7 @@ LoadPolicy = Callable[[str], ScalingPolicy]
 """From a path as it stands in the test to the policy. Raises PolicyError."""
 LoadTrace = Callable[[str, DemandUnit], DemandSeries]
 """From a path as it stands in the test to its one series. Raises TraceError."""
+DAY = timedelta(days=1)
 
 
 class _Part(BaseModel):
@@ -37,13 +50,15 @@ class _Part(BaseModel):
 class Limits(_Part):
     """`atLeast` and `atMost`, one or both."""
 
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: NonNegative | None = None
+    at_most: NonNegative | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if self.at_least is None and self.at_most is None:
             raise ValueError("need atLeast, atMost or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"atLeast = {self.at_least:g}, must be <= atMost = {self.at_most:g}")
         return self
 
     def holds(self, value: float) -> bool:
@@ -53,6 +68,13 @@ class Limits(_Part):
         low = [f"at least {self.at_least:g}"] if self.at_least is not None else []
         high = [f"at most {self.at_most:g}"] if self.at_most is not None else []
         return " and ".join(low + high)
+
+
+class Share(Limits):
+    """Of a figure that is a fraction 0..1."""
+
+    at_least: Fraction | None = None
+    at_most: Fraction | None = None
 
 
 class Versus(Limits):
@@ -75,8 +97,16 @@ class AtTime(Limits):
 
 
 class Never(_Part):
-    above: int | None = None
-    below: int | None = None
+    above: Replicas | None = None
+    below: Replicas | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.above is None and self.below is None:
+            raise ValueError("need above, below or both")
+        if self.above is not None and self.below is not None and self.above < self.below:
+            raise ValueError(f"above = {self.above}, must be >= below = {self.below}")
+        return self
 
 
 class Ordered(_Part):
@@ -86,7 +116,7 @@ class Ordered(_Part):
 class Expectation(_Part):
     """One claim; exactly one of the fields is given."""
 
-    slo_attainment: Limits | None = None
+    slo_attainment: Share | None = None
     replica_hours: Limits | None = None
     gpu_hours: Limits | None = None
     gpu_hours_vs: Versus | None = None
@@ -104,17 +134,24 @@ class Expectation(_Part):
         return self
 
 
+def _day_or_time(value: object) -> object:
+    try:
+        return written_time(value)
+    except ValueError as error:
+        raise ValueError(f"need a day such as 2026-03-02, or {A_TIME}") from error
+
+
 class Traffic(_Part):
     """Recorded demand (`trace`, from `from` on) or a generated `pattern` (patterns.py)."""
 
     trace: str = ""
-    start: date | AwareDatetime | None = Field(default=None, alias="from")
+    start: Annotated[date | AwareDatetime, BeforeValidator(_day_or_time)] | None = Field(default=None, alias="from")
     pattern: str = ""
     low: NonNegative = 0.0
     high: NonNegative = 1.0
     at: Duration = timedelta(hours=9)
     lasts: PositiveDuration = timedelta(minutes=15)
-    days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    days: Annotated[float, Field(gt=0, le=LONGEST_DURATION / DAY)] = 1.0
     warmup: Duration = timedelta(days=7)
 
     @model_validator(mode="after")
@@ -125,19 +162,49 @@ class Traffic(_Part):
             raise ValueError(f"pattern = {self.pattern}, allowed: {', '.join(PATTERNS)}")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        """A field that the traffic would not depend on is a misunderstanding."""
+        reads = PATTERNS[self.pattern].reads if self.pattern else frozenset({"start"})
+        unread = (self.model_fields_set & {"start", "low", "high", "at", "lasts"}) - reads
+        if unread:
+            names = sorted("from" if name == "start" else name for name in unread)
+            kind = f"pattern {self.pattern}" if self.pattern else "a recorded trace"
+            raise ValueError(f"{kind} does not depend on {', '.join(names)}; remove what it does not read")
+        return self
+
+    @model_validator(mode="after")
+    def _within_a_day(self) -> Self:
+        if not self.pattern:
+            return self
+        if "low" in PATTERNS[self.pattern].reads and self.low > self.high:
+            raise ValueError(f"low = {self.low:g}, must be <= high = {self.high:g}")
+        if self.at >= DAY:
+            raise ValueError(f"at = {format_duration(self.at)}, must be a time of day below 24h")
+        if self.lasts > DAY:
+            raise ValueError(f"lasts = {format_duration(self.lasts)}, must be <= 24h: a pattern repeats each day")
+        return self
+
 
 class SimulatedWorld(_Part):
     startup: PositiveDuration | None = None
     """None: as the policy expects."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
     faults: tuple[str, ...] = ()
+
+
+def _some(lines: tuple[Expectation, ...]) -> tuple[Expectation, ...]:
+    # Not Field(min_length=1): that counts the lines that are valid, and speaks of too few where one is not.
+    if not lines:
+        raise ValueError("need at least one expectation")
+    return lines
 
 
 class PolicyTestSpec(_Part):
     policy: str
     traffic: Traffic
     world: SimulatedWorld = SimulatedWorld()
-    expect: Annotated[tuple[Expectation, ...], Field(min_length=1)]
+    expect: Annotated[tuple[Expectation, ...], AfterValidator(_some)]
 
 
 class TestMetadata(_Part):
@@ -205,7 +272,7 @@ def run_policy_test(
     try:
         policy = load_policy(test.spec.policy)
         result = _replayed(test, policy, load_trace, make_advisor)
-    except (PolicyError, TraceError) as error:
+    except InputError as error:
         return TestOutcome(name=test.metadata.name, error=str(error))
     findings = tuple(finding for expectation in test.spec.expect for finding in _held(expectation, result))
     return TestOutcome(name=test.metadata.name, findings=findings)

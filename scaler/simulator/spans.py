@@ -32,8 +32,8 @@ DEFAULT_BASELINES = (REACTIVE, "hpa", "keda", "knative", "static", "keepalive")
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayRequest:
-    """What to replay. `warmup` counts from the start of the trace; `length` None: to its end. `startup` None: as the
-    policy expects, always the same."""
+    """What to replay. `warmup` counts from the start of the trace; `length` None: to its end, else the trace must hold
+    it. `startup` None: as the policy expects, always the same."""
 
     policies: Mapping[EndpointId, ScalingPolicy]
     traces: Mapping[EndpointId, DemandSeries]
@@ -103,6 +103,11 @@ def span_of(request: ReplayRequest, name: EndpointId) -> Span:
     series, policy = request.traces[name], request.policies[name]
     begin = series.start + request.warmup
     end = series.end if request.length is None else min(series.end, begin + request.length)
+    if request.length is not None and begin + request.length - series.end >= series.step:
+        raise TraceError(
+            f"{name}: the trace ends {max(series.end - begin, timedelta(0)) / timedelta(days=1):.4g} d after the "
+            f"warm-up, asked for are {request.length / timedelta(days=1):.4g} d; need fewer days or a longer trace"
+        )
     grid = covering_grid(series.start, end, TURN)
     first = grid.index(begin)
     if first >= grid.n_steps:
@@ -111,6 +116,7 @@ def span_of(request: ReplayRequest, name: EndpointId) -> Span:
             f"{name}: the trace covers {covered:.1f} h and the warm-up takes {asked:.1f} h; "
             "need a warm-up that ends before the trace does"
         )
+    request.faults.check_within(end - begin)
     kept = series.until(end)
     model = request.startup or StartupModel(typical=policy.spec.startup.expected)
     return Span(

@@ -5,7 +5,7 @@ ended by then. Nothing here knows about forecasts; nothing in the cycle knows th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import nan
 
@@ -219,16 +219,12 @@ class MemoryLog:
     def append(self, records: Sequence[DecisionRecord]) -> None:
         for record in records:
             decision = record.decision
-            turns = self.turns.setdefault(decision.endpoint, [])
-            turns.append(
-                PastTurn(
-                    decided_at=decision.decided_at,
-                    recommended=decision.recommended,
-                    current=decision.current,
-                    ordered=decision.final,
-                )
-            )
             self.held[decision.endpoint] = decision.hold_scale_in_until
+            turn = record.past_turn()
+            if turn is None or decision.final is None:
+                continue
+            turns = self.turns.setdefault(decision.endpoint, [])
+            turns.append(replace(turn, ordered=decision.final))  # in this world every order is carried out
             while turns[0].decided_at < decision.decided_at - self.look_back:
                 turns.pop(0)
 

@@ -37,7 +37,25 @@ MALFORMED = {
     "snake case": ("spec:\n  capacity: {per_replica: 2}\n", ("spec.capacity.per_replica", "did you mean perReplica?")),
     "unknown, nothing near": ("spec:\n  slo: {colour: red}\n", ("spec.slo.colour", "known here", "objective")),
     "percent for a fraction": ("spec:\n  slo: {objective: 99}\n", ("spec.slo.objective", "found 99", "not percent")),
+    "more replicas than a cluster": (
+        "spec:\n  replicas: {max: 100000000000000000000000000}\n",
+        ("spec.replicas.max", "found 100000000000000000000000000", "<= 150000"),
+    ),
+    "capacity beyond all": ("spec:\n  capacity: {perReplica: 1.0e+308}\n", ("perReplica", "found 1e+308", "<= 1e+12")),
+    "capacity next to nothing": ("spec:\n  capacity: {perReplica: 1.0e-300}\n", ("perReplica", ">= 1e-09")),
+    "no cost": ("spec:\n  target: {costPerReplicaHour: 0}\n", ("costPerReplicaHour", "found 0", ">= 1e-09")),
+    "infinite factor": ("spec:\n  reactive: {panic: {factor: .inf}}\n", ("panic.factor", "found inf", "finite")),
     "bad duration": ("spec:\n  startup: {expected: 150}\n", ("spec.startup.expected", "found 150", "such as 30s")),
+    "duration beyond a calendar": (
+        "spec:\n  startup: {expected: 99999999999d}\n",
+        ("spec.startup.expected", "found 99999999999d", "at most 3650d"),
+    ),
+    "duration beyond a float": (
+        f"spec:\n  startup: {{expected: 1{'0' * 400}s}}\n",
+        ("spec.startup.expected", "at most 3650d"),
+    ),
+    "start-up of a month": ("spec:\n  startup: {expected: 30d}\n", ("spec.startup.expected", "30d", "at most 1d")),
+    "history of ages": ("spec:\n  forecast: {history: 900d}\n", ("spec.forecast.history", "900d", "at most 400d")),
     "zero duration": ("spec:\n  startup: {expected: 0s}\n", ("spec.startup.expected", "found 0s", "duration > 0s")),
     "unknown mode": ("spec:\n  mode: enforce\n", ("spec.mode", "found enforce", "Observe, Recommend, Enforce")),
     "planned workload": ("spec:\n  workload: Batch\n", ("spec.workload", "Batch is not implemented yet", "Online")),
@@ -72,9 +90,49 @@ MALFORMED = {
         "spec:\n  overrides:\n    - {name: a, start: 2026-12-01T08:00:00, end: 2026-12-02T08:00:00Z, min: 1}\n",
         ("spec.overrides[0].start", "found 2026-12-01T08:00:00", "with a zone"),
     ),
+    "time as a number": (
+        "spec:\n  overrides:\n    - {name: a, start: 1767225600, end: 2026-12-02T08:00:00Z, min: 1}\n",
+        ("spec.overrides[0].start", "found 1767225600", "with a zone"),
+    ),
     "override without bound": (
         "spec:\n  overrides:\n    - {name: a, cron: 0 7 * * *, duration: 1h}\n",
         ("spec.overrides[0]", "need min or max"),
+    ),
+    "zone of a span that has its own": (
+        "spec:\n  overrides:\n    - {name: a, start: 2026-12-01T08:00:00Z, end: 2026-12-02T08:00:00Z, min: 1, "
+        "timezone: Asia/Tokyo}\n",
+        ("spec.overrides[0]", "timezone is read with cron only"),
+    ),
+    "floor above the ceiling": (
+        "spec:\n  replicas: {max: 4}\n  overrides:\n    - {name: a, cron: 0 7 * * *, duration: 1h, min: 200}\n",
+        ("line 7", "spec.overrides[0].min", "found 200", "<= spec.replicas.max = 4"),
+    ),
+    "trigger above the ceiling": (
+        "spec:\n  triggers: [{name: a, when: {growth: 2, within: 2m}, then: {atLeastReplicas: 400}}]\n",
+        ("spec.triggers[0].then.atLeastReplicas", "found 400", "<= spec.replicas.max = 10"),
+    ),
+    "trigger that does nothing": (
+        "spec:\n  triggers: [{name: a, when: {growth: 2, within: 2m}, then: {}}]\n",
+        ("spec.triggers[0].then", "need holdScaleInFor, atLeastReplicas"),
+    ),
+    "to zero with a floor": (
+        "spec:\n  replicas: {min: 2}\n  scaleToZero: {enabled: true}\n",
+        ("line 6", "spec.scaleToZero.enabled", "replicas.min = 2"),
+    ),
+    "event twice": (
+        "spec:\n  forecast:\n    calendar:\n      events:\n"
+        + 2 * "        - {name: a, start: 2026-12-01T08:00:00Z, end: 2026-12-02T08:00:00Z, factor: 2}\n",
+        ("spec.forecast.calendar", "a stands twice for the same time"),
+    ),
+    "label that is none": (
+        "spec:\n  demand: {selector: {app.kubernetes.io/name: chat}}\n",
+        ("spec.demand.selector", "found app.kubernetes.io/name", "a label of Prometheus"),
+    ),
+    "refit without end": ("spec:\n  forecast: {refit: 1ms}\n", ("spec.forecast.refit", "found 1ms", "at least 1m")),
+    "horizon of ages": ("spec:\n  forecast: {horizon: 900d}\n", ("spec.forecast.horizon", "900d", "at most 400d")),
+    "half a region": (
+        "spec:\n  forecast: {calendar: {holidays: DE-}}\n",
+        ("spec.forecast.calendar.holidays", "found DE-", "such as DE"),
     ),
     "missing in a list": (
         "spec:\n  reactive: {thresholds: [{signal: queue_depth}]}\n",
@@ -214,7 +272,7 @@ def field_paths(value: object, path: str = "") -> set[str]:
 
 def test_every_field_of_the_defaults_file_stands_there_with_a_comment_or_a_plain_name() -> None:
     """The documentation of a field is the comment beside it; only these say all by their names."""
-    plain = {"apiVersion", "kind", "metadata", "spec", "horizon", "refit", "min", "max", "calendar", "utilization"}
+    plain = {"apiVersion", "kind", "metadata", "spec", "min", "max", "calendar", "utilization"}
     plain |= {
         "window",
         "maxForecastAge",
@@ -312,6 +370,28 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
     assert warned(0.95) == []
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("overrides: [{name: a, cron: 0 7 * * *, duration: 1h, max: 20}]", "max 20 above spec.replicas.max 10"),
+        ("forecast: {history: 1d, horizon: 2d}", "horizon 2d above spec.forecast.history 1d"),
+        ("safety: {maxPremium: 5}", "maxPremium 5 is 500%"),
+        ("{mode: Enforce, safety: {promote: {after: 3d}}}", "promote with spec.mode Enforce"),
+    ],
+)
+def test_what_is_merely_odd_is_allowed_with_a_warning(spec: str, words: str, tmp_path: Path) -> None:
+    text = f"{HEAD}spec: {spec}\n" if spec.startswith("{") else f"{HEAD}spec:\n  {spec}\n"
+    (warning,) = warnings_for(load_policy(a_file(tmp_path, text)))
+    assert words in warning
+
+
+def test_the_same_event_may_come_again_at_another_time(tmp_path: Path) -> None:
+    events = "{name: sale, start: 2026-12-01T00:00:00Z, end: 2026-12-02T00:00:00Z, factor: 2}"
+    later = events.replace("2026-12", "2027-01")
+    text = f"{HEAD}spec: {{forecast: {{calendar: {{events: [{events}, {later}]}}}}}}\n"
+    assert len(load_policy(a_file(tmp_path, text)).spec.forecast.calendar.events) == 2
+
+
 def test_an_absent_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="nowhere: no such file or folder"):
         load_policies(tmp_path / "nowhere")
@@ -328,6 +408,15 @@ def test_a_policy_that_becomes_invalid_keeps_its_last_good_version_and_is_report
     (mended,) = source.load()
     assert mended.spec.replicas.max == 7
     assert source.problems() == ()
+
+
+def test_a_duration_that_no_calendar_holds_takes_no_other_policy_with_it(tmp_path: Path) -> None:
+    a_file(tmp_path, HEAD)
+    source = PolicyFiles([tmp_path], METHODS)
+    (first,) = source.load()
+    a_file(tmp_path, HEAD.replace("chat", "image") + "spec: {startup: {expected: 99999999999d}}\n", "image.yaml")
+    assert source.load() == [first]
+    assert "image.yaml line 4: spec.startup.expected" in source.problems()[0]
 
 
 def test_other_policies_of_a_file_change_while_one_of_them_is_invalid(tmp_path: Path) -> None:

@@ -328,6 +328,7 @@ def test_an_endpoint_that_the_metrics_server_knows_nothing_of_is_named(
         (["backtest", "--trace", "{trace}", "--out", "out", "--lead", "soon"], ["--lead", "'soon'", "30s, 5m"]),
         (["backtest", "--trace", "{trace}", "--out", "out", "--lead", "90s"], ["1:30", "multiple"]),
         (["backtest", "--trace", "{trace}", "--out", "out", "--warmup", "9d"], ["--warmup", "9d"]),
+        (["backtest", "--trace", "{trace}", "--out", "out", "--warmup", "99999999999d"], ["--warmup", "at most 3650d"]),
         (["backtest", "--trace", "{trace}", "--out", "out", "--method", "magic"], ["'magic'", "profile"]),
         (["backtest", "--trace", "{bad}", "--out", "out"], ["bad.csv", "line 3", "requests"]),
         (["backtest", "--trace", "{trace}", "--out", "{trace}"], ["--out", "is a file"]),
@@ -339,7 +340,15 @@ def test_an_endpoint_that_the_metrics_server_knows_nothing_of_is_named(
         (["models", "list", "--models", "foo://x/y"], ["--models", "foo://x/y", "not known"]),
         (["models", "list", "--models", "nowhere"], ["--models", "nowhere", "does not exist"]),
         (["models", "prune", "--models", "nowhere"], ["--models", "nowhere", "does not exist"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "/proc/x"], ["--out", "cannot be written"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "{trace}/x"], ["--out", "is a file"]),
+        (["schema", "--out", "/proc/x"], ["--out", "/proc/x", "cannot be written"]),
+        (["schema", "--out", "{emptyfolder}"], ["--out", "is a folder"]),
+        (["test", "{emptyfolder}", "--junit", "{emptyfolder}"], ["--junit", "is a folder"]),
+        (["test", "{emptyfolder}", "--junit", "/proc/x.xml"], ["--junit", "cannot be written"]),
         (["replay", "--trace", "{trace}", "--out", "out"], ["--policy"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", *OUT, "--seed", "-1"], ["--seed"]),
+        (["tune", "--policy", "{policy}", "--trace", "{trace}", "--seed", "-1"], ["--seed"]),
         (["replay", "--policy", "nowhere.yaml", "--trace", "{trace}", "--out", "out"], ["nowhere.yaml"]),
         (["replay", "--policy", "{policy}", "--trace", "{bad}", "--out", "out"], ["bad.csv"]),
         (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "out", "--warmup", "5d"], ["warm-up"]),
@@ -358,6 +367,7 @@ def test_an_endpoint_that_the_metrics_server_knows_nothing_of_is_named(
         (["backtest", "--trace", "{trace}", "--policy", "{nonsense}", *OUT], ["forecast.method", "nonsense"]),
         (["models", "show", "chat"], ["'chat'", "namespace/endpoint"]),
         (["run", "--turn", "soon"], ["--turn", "'soon'"]),
+        (["run", "--turn", "99999999999d"], ["--turn", "99999999999d", "at most 3650d"]),
         (["run", "--policies", "nowhere"], ["nowhere"]),
         (["fly"], ["fly"]),
     ],
@@ -391,7 +401,7 @@ def test_bad_input_is_one_clear_error_and_nothing_is_written(
         "{nonsense}": str(inputs / "nonsense.yaml"),
         "{emptyfolder}": str(inputs / "empty"),
     }
-    given = [names.get(argument, argument) for argument in arguments]
+    given = [names.get(argument, argument).replace("{trace}", str(trace)) for argument in arguments]
     if arguments[0] == "run":
         given += ["--kubeconfig", str(inputs / "kubeconfig")]
     monkeypatch.chdir(here)

@@ -115,6 +115,17 @@ def test_a_silent_cluster_is_held_and_counted(world: World) -> None:
     assert world.turn()["outcome"] != "failed"
 
 
+def test_of_a_cluster_that_never_answered_page_and_metrics_know_no_count(world: World) -> None:
+    world.target.error = ClusterUnavailable("cluster: connection refused")
+    row = world.turn()
+    (told,) = world.client.get("/api/v1/endpoints").json()
+    assert {told[name] for name in ("ready", "starting", "desired", "decided")} == {None}
+    assert "keep what stands" in told["sentence"]
+    assert {row[name] for name in ("current", "ready", "final")} == {None}
+    gauges = [line for line in world.client.get("/metrics").text.splitlines() if line.startswith("headstart_replicas{")]
+    assert [line.split()[-1] for line in gauges] == ["NaN"] * 4
+
+
 def test_a_conflict_is_an_outcome_and_the_next_turn_orders_again(world: World) -> None:
     world.source.demand = 12.0
     world.target.refuse = ActuationOutcome.CONFLICT

@@ -12,7 +12,7 @@ from scaler.adapters.store.store import Learned, SqlStore
 from scaler.cycle import Cycle
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.replicas import StartupObservation
-from scaler.errors import SettingsError, StoreUnavailable, UnknownVersion
+from scaler.errors import ClusterUnavailable, SettingsError, StoreUnavailable, UnknownVersion
 from tests.app.fakes import MORNING, FakeClock, FakePolicies, FakeSource, FakeTarget, PlainAdvisor, a_policy
 
 LIMITS = [{"type": "Fraction", "value": 1.0, "period": "15s"}]
@@ -82,6 +82,14 @@ def test_recent_turns_reach_back_as_far_as_asked(url: str) -> None:
     turns = store.recent_turns(CHAT, MORNING + timedelta(seconds=30))
     assert [turn.decided_at for turn in turns] == [MORNING + timedelta(seconds=30), MORNING + timedelta(seconds=45)]
     assert store.recent_turns(EndpointId("prod", "other"), MORNING) == ()
+
+
+def test_a_turn_that_knew_of_no_replicas_is_kept_and_not_looked_back_on(url: str) -> None:
+    clock, target, store = FakeClock(), FakeTarget(), SqlStore.open(url)
+    target.error = ClusterUnavailable("cluster: connection refused")
+    a_cycle(store, clock, FakeSource(), target).turn()
+    assert store.last_rows(CHAT, 1)[0]["final"] is None
+    assert store.recent_turns(CHAT, MORNING) == ()
 
 
 def test_old_rows_are_pruned_and_young_ones_stay(url: str) -> None:

@@ -91,6 +91,20 @@ def test_a_silent_cluster_holds_the_last_order():
     assert decision.final == 7 and decision.verdicts[0].reason_code is Reason.CLUSTER_UNKNOWN
 
 
+def test_of_a_silent_cluster_nothing_is_known_but_the_last_order():
+    before = PastTurn(decided_at=NOON - 15 * SECOND, recommended=7, current=6, ordered=7)
+    decision = decide(a_snapshot(replicas=None, recent=(before,)))
+    assert (decision.current, decision.ready, decision.starting) == (7, None, None)
+    assert "keep 7 replicas (not known how many)" in decision.sentence()
+
+
+def test_a_cluster_that_never_answered_leaves_every_count_unknown():
+    decision = decide(a_snapshot(replicas=None, problem="cluster: refused"))
+    counts = (decision.current, decision.ready, decision.starting, decision.proposed, decision.recommended)
+    assert {*counts, decision.final, decision.verdicts[0].before, decision.verdicts[0].after} == {None}
+    assert "keep what stands (not known how many); held: cluster: refused" in decision.sentence()
+
+
 def test_last_good_plans_from_an_old_reading_up_to_its_age_limit():
     policy = a_policy({"safety": {"missingMetrics": "LastGood", "maxForecastAge": "10m"}})
     for age_seconds, expected in ((300, 5), (601, 2)):

@@ -34,6 +34,8 @@ def test_an_outage_is_relative_to_the_test_span():
         "forecast-shift",
         "forecast-shift:soon",
         "metrics-outage:1h",
+        "metrics-outage:99999999999d/1h",
+        "metrics-outage:1h/0s",
         "failed-starts:1",
         "slow-starts:0",
         "forecast-zero:1",
@@ -46,3 +48,30 @@ def test_an_outage_is_relative_to_the_test_span():
 def test_an_unknown_or_incomplete_fault_names_what_is_allowed(name):
     with pytest.raises(SettingsError, match=r"fault '.*allowed: forecast-noise"):
         parse_faults([name])
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["forecast-noise", "forecast-zero"],
+            "'forecast-zero': stands beside 'forecast-noise'; need at most one forecast",
+        ),
+        (["forecast-shift:1h", "forecast-shift:2h"], "need at most one forecast fault"),
+        (["failed-starts:0.1", "slow-starts:2", "failed-starts:0.2"], "need at most one failed-starts fault"),
+    ],
+)
+def test_a_fault_that_would_take_the_place_of_another_is_refused(names, said):
+    with pytest.raises(SettingsError, match=said):
+        parse_faults(names)
+
+
+def test_outages_and_rollouts_may_come_more_than_once():
+    faults = parse_faults(["metrics-outage:1h/1m", "metrics-outage:2h/1m", "rolling-update:1h", "rolling-update:2h"])
+    assert (len(faults.outages), len(faults.rolling_updates)) == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["metrics-outage:50d/1h", "rolling-update:1d"])
+def test_a_fault_beyond_the_test_is_refused(name):
+    with pytest.raises(SettingsError, match=r"begins (50d|1d) into a test of 1d; need a start before its end"):
+        parse_faults([name]).check_within(timedelta(days=1))

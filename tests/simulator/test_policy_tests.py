@@ -60,6 +60,8 @@ def test_a_trace_is_cut_to_its_warmup_and_days():
     trace = a_series(np.full(26 * 60, 120.0))
     traffic = {"trace": "x.csv", "from": "2026-03-03", "days": 0.05, "warmup": "6h"}
     assert ran([{"gpuHours": {"atMost": 10}}], trace=trace, traffic=traffic).passed
+    longer = ran([{"gpuHours": {"atMost": 10}}], trace=trace, traffic=traffic | {"days": 2})
+    assert "the trace ends 0.08333 d after the warm-up, asked for are 2 d" in longer.line()
     early = ran([{"gpuHours": {"atMost": 10}}], trace=trace, traffic=traffic | {"warmup": "3d"})
     assert early.line().startswith("ERROR monday: x.csv: holds 2026-03-02 00:00")
 
@@ -71,6 +73,11 @@ def test_a_policy_that_cannot_be_read_is_an_error_of_its_test_only():
     outcome = run_policy_test(a_test([{"starts": {"atMost": 1}}]), missing, None, present_advisor)
     assert not outcome.passed
     assert "no such file" in outcome.line()
+
+
+def test_a_fault_that_does_not_exist_is_an_error_of_its_test_only():
+    outcome = ran([{"starts": {"atMost": 1}}], world={"faults": ["flood"]})
+    assert outcome.line().startswith("ERROR monday: fault 'flood': no such fault")
 
 
 def test_junit_counts_and_explains():
@@ -86,7 +93,22 @@ def test_junit_counts_and_explains():
         ({"expect": [{"gpuHours": {"atMost": 1}, "starts": {"atMost": 1}}]}, "exactly one expectation"),
         ({"expect": [{"gpuHours": {}}]}, "need atLeast, atMost or both"),
         ({"expect": [{"gpuHoursVs": {"baseline": "hap", "atMost": 1}}]}, "allowed: reactive, hpa"),
-        ({"expect": []}, "at least 1 item"),
+        ({"expect": [{"gpuHours": {"atLeast": 9, "atMost": 1}}]}, "atLeast = 9, must be <= atMost = 1"),
+        ({"expect": [{"gpuHours": {"atLeast": -1}}]}, "greater than or equal to 0"),
+        ({"expect": [{"gpuHours": {"atMost": float("nan")}}]}, "finite number"),
+        ({"expect": [{"sloAttainment": {"atLeast": 99}}]}, "less than or equal to 1"),
+        ({"expect": [{"replicas": {"never": {}}}]}, "need above, below or both"),
+        ({"expect": [{"replicas": {"never": {"above": 2, "below": 5}}}]}, "above = 2, must be >= below = 5"),
+        ({"expect": []}, "at least one expectation"),
+        ({"world": {"seed": -1}}, "greater than or equal to 0"),
+        ({"traffic": {"pattern": "spike", "low": 5}}, "low = 5, must be <= high = 1"),
+        ({"traffic": {"pattern": "spike", "at": "40h"}}, "at = 40h, must be a time of day below 24h"),
+        ({"traffic": {"pattern": "spike", "lasts": "2d"}}, "lasts = 2d, must be <= 24h"),
+        ({"traffic": {"pattern": "spike", "from": "2026-03-02"}}, "pattern spike does not depend on from"),
+        ({"traffic": {"pattern": "diurnal", "lasts": "1h"}}, "pattern diurnal does not depend on lasts"),
+        ({"traffic": {"pattern": "constant", "low": 0.5}}, "pattern constant does not depend on low"),
+        ({"traffic": {"trace": "x.csv", "high": 5, "at": "9h"}}, "a recorded trace does not depend on at, high"),
+        ({"traffic": {"pattern": "spike", "days": 1e9}}, "less than or equal to 3650"),
         ({"traffic": {"pattern": "flood"}}, "allowed: constant"),
         ({"traffic": {}}, "either trace or pattern"),
         ({"world": {"sede": 1}}, "sede"),
@@ -95,6 +117,19 @@ def test_junit_counts_and_explains():
 def test_a_test_that_makes_no_sense_is_refused(change, said):
     with pytest.raises(ValidationError, match=said):
         a_test(change.pop("expect", [{"starts": {"atMost": 1}}]), **change)
+
+
+@pytest.mark.parametrize("pattern", sorted(PATTERNS))
+def test_a_pattern_depends_on_what_it_says_it_reads_and_on_nothing_else(pattern):
+    plain = {"low": 1.0, "high": 10.0, "at": timedelta(hours=9), "lasts": timedelta(hours=1)}
+    other = {"low": 2.0, "high": 20.0, "at": timedelta(hours=15.5), "lasts": timedelta(hours=5)}
+
+    def drawn(told):
+        rng = np.random.Generator(np.random.PCG64(1))
+        return demand_of(pattern, **told, span=timedelta(days=1), rng=rng).values.tolist()
+
+    read = {name for name in plain if drawn(plain | {name: other[name]}) != drawn(plain)}
+    assert read == PATTERNS[pattern].reads
 
 
 @pytest.mark.parametrize("pattern", sorted(PATTERNS))

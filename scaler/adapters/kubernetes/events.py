@@ -25,7 +25,7 @@ class _Told:
 
     name: str
     count: int
-    final: int
+    final: int | None
     written_at: datetime
 
 

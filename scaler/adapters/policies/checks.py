@@ -1,5 +1,6 @@
-"""What a policy's own model cannot know: names that stand elsewhere in the product."""
+"""What a policy's parts cannot know by themselves: names that stand elsewhere in the product, and one another."""
 
+import re
 from collections.abc import Collection
 
 from forecaster.calendar import DemandCalendar
@@ -8,19 +9,25 @@ from scaler.adapters.policies.documents import Document, FieldPath, shown
 from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
-from scaler.domain.policy import ScalingPolicy
+from scaler.domain.policy import Mode, ScalingPolicy, format_duration
+
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-def crosscheck(policy: ScalingPolicy, document: Document, methods: Collection[str] | None) -> list[str]:
-    """One sentence for each name that nothing answers to. `methods` None: forecast methods are not checked."""
+def crosscheck(policy: ScalingPolicy, document: Document, methods: Collection[str]) -> list[str]:
+    """One sentence for each name that nothing answers to, and for each field that another one makes pointless."""
     return [
         f"{document.place(path)}: {text}"
         for path, text in (
             *_method(policy, methods),
             *_preset(policy),
+            *_selector(policy),
             *_thresholds(policy),
             *_holidays(policy),
             *_crons(policy),
+            *_empty_triggers(policy),
+            *_beyond_max(policy),
+            *_never_at_zero(policy),
         )
     ]
 
@@ -45,12 +52,32 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
                 f"spec.capacity.utilization.target {target:g}: where the cache fills with load, replicas that are used "
                 "as planned are above the threshold, which then orders more than the plan; set it higher"
             )
+    highest = spec.replicas.max
+    for override in spec.overrides:
+        if override.max is not None and override.max > highest:
+            found.append(
+                f"spec.overrides {override.name} with max {override.max} above spec.replicas.max {highest}: the lower "
+                "one holds; raise spec.replicas.max to allow more"
+            )
+    if spec.forecast.horizon > spec.forecast.history:
+        found.append(
+            f"spec.forecast.horizon {format_duration(spec.forecast.horizon)} above spec.forecast.history "
+            f"{format_duration(spec.forecast.history)}: more is forecast than was ever seen"
+        )
+    if spec.safety.max_premium > 1:
+        found.append(
+            f"spec.safety.maxPremium {spec.safety.max_premium:g} is {spec.safety.max_premium:.0%}: a fraction is meant"
+        )
+    if spec.safety.promote is not None and spec.mode is not Mode.OBSERVE:
+        found.append(
+            f"spec.safety.promote with spec.mode {spec.mode}: the gate is passed by policies that Observe only"
+        )
     return found
 
 
-def _method(policy: ScalingPolicy, methods: Collection[str] | None) -> list[tuple[FieldPath, str]]:
+def _method(policy: ScalingPolicy, methods: Collection[str]) -> list[tuple[FieldPath, str]]:
     name = policy.spec.forecast.method
-    if methods is None or name == "auto" or name in methods:
+    if name == "auto" or name in methods:
         return []
     return [(("spec", "forecast", "method"), f"found {shown(name)}, need auto or a method; {nearest(name, methods)}")]
 
@@ -73,6 +100,49 @@ def _preset(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
     return []
 
 
+def _selector(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    text = "found {}, need a label of Prometheus: letters, digits and '_', not beginning with a digit"
+    return [
+        (("spec", "demand", "selector", label), text.format(shown(label)))
+        for label in policy.spec.demand.selector
+        if not _LABEL.fullmatch(label)
+    ]
+
+
+def _empty_triggers(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    return [
+        (("spec", "triggers", i, "then"), "need holdScaleInFor, atLeastReplicas or both above 0")
+        for i, trigger in enumerate(policy.spec.triggers)
+        if not trigger.then.hold_scale_in_for and not trigger.then.at_least_replicas
+    ]
+
+
+def _beyond_max(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    """Floors that can never be reached: max wins, because it caps spend."""
+    spec = policy.spec
+    floors: list[tuple[FieldPath, int | None]] = [
+        *((("spec", "overrides", i, "min"), override.min) for i, override in enumerate(spec.overrides)),
+        *(
+            (("spec", "triggers", i, "then", "atLeastReplicas"), trigger.then.at_least_replicas)
+            for i, trigger in enumerate(spec.triggers)
+        ),
+    ]
+    highest = spec.replicas.max
+    return [
+        (path, f"found {floor}, must be <= spec.replicas.max = {highest}")
+        for path, floor in floors
+        if floor is not None and floor > highest
+    ]
+
+
+def _never_at_zero(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    lowest = policy.spec.replicas.min
+    if not policy.spec.scale_to_zero.enabled or lowest == 0:
+        return []
+    text = f"found true, must be false while spec.replicas.min = {lowest}: it never comes to zero"
+    return [(("spec", "scaleToZero", "enabled"), text)]
+
+
 def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
     preset = PRESETS.get(policy.spec.demand.preset)
     if preset is None:
@@ -90,7 +160,10 @@ def _holidays(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
     code = policy.spec.forecast.calendar.holidays
     try:
         DemandCalendar(holidays_of=code)
+        known = not code.endswith("-")  # read as the whole country
     except BadSeries:
+        known = False
+    if not known:
         text = f"found {shown(code)}, need a country code of the holidays package, such as DE or DE-BY"
         return [(("spec", "forecast", "calendar", "holidays"), text)]
     return []

@@ -16,7 +16,7 @@ _IGNORED_KINDS = frozenset({"PolicyTest"})
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One policy as written, not checked yet. `lines` maps the path of each field to its line in `origin` (from 1)."""
+    """One document as written, not checked yet. `lines` maps each field's path to its line in `origin` (from 1)."""
 
     origin: str
     body: Any
@@ -44,7 +44,7 @@ def read_documents(text: str, origin: str) -> list[Document]:
 
     Raises PolicyError for text that is no YAML, a key that stands twice, or a document of another kind.
     """
-    return [policy for document in _parse(text, origin) for policy in _policies_in(document)]
+    return [policy for document in parse_yaml(text, origin) for policy in _policies_in(document)]
 
 
 _BASE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is ten times faster where it was built
@@ -65,7 +65,8 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def _parse(text: str, origin: str) -> Iterator[Document]:
+def parse_yaml(text: str, origin: str) -> Iterator[Document]:
+    """Every document of a YAML text, of whatever kind. Raises PolicyError for no YAML or a key that stands twice."""
     loader = _Loader(text)
     try:
         while loader.check_node():

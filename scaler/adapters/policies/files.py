@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from forecaster.catalogue import ALL_METHODS
 from scaler.adapters.policies.checks import crosscheck
 from scaler.adapters.policies.documents import Document, read_documents
 from scaler.adapters.policies.problems import describe
@@ -37,7 +38,7 @@ _KUBERNETES_METADATA = frozenset(
 
 
 def parse_policy(
-    body: Any, origin: str, methods: Collection[str] | None = None, document: Document | None = None
+    body: Any, origin: str, methods: Collection[str] = ALL_METHODS, document: Document | None = None
 ) -> ScalingPolicy:
     """A checked policy from a document that was read from `origin` (a file, a ConfigMap, a custom resource).
 
@@ -61,8 +62,8 @@ def parse_policy(
     return policy
 
 
-def load_policy(path: Path | str, methods: Collection[str] | None = None) -> ScalingPolicy:
-    """The one policy of a file. `methods`: names of the forecast methods (None: not checked).
+def load_policy(path: Path | str, methods: Collection[str] = ALL_METHODS) -> ScalingPolicy:
+    """The one policy of a file. `methods`: names that `forecast.method` may hold.
 
     Raises PolicyError, one line a problem, each naming file, field, value found and what is allowed.
     """
@@ -73,7 +74,7 @@ def load_policy(path: Path | str, methods: Collection[str] | None = None) -> Sca
 
 
 def load_policies(
-    paths: Path | str | Iterable[Path | str], methods: Collection[str] | None = None
+    paths: Path | str | Iterable[Path | str], methods: Collection[str] = ALL_METHODS
 ) -> list[ScalingPolicy]:
     """Every policy of files and folders (their *.yaml, *.yml, *.json; not deeper), in the order of file names.
 
@@ -108,7 +109,7 @@ class PolicyFiles:
     whose file or document is gone is gone.
     """
 
-    def __init__(self, paths: Sequence[Path | str], methods: Collection[str] | None = None) -> None:
+    def __init__(self, paths: Sequence[Path | str], methods: Collection[str] = ALL_METHODS) -> None:
         self._paths = tuple(paths)
         self._methods = methods
         self._read: dict[Path, _FileContent] = {}
@@ -155,7 +156,7 @@ class _FileContent:
     digest: str
 
 
-def _read_file(file: Path, methods: Collection[str] | None) -> _FileContent:
+def _read_file(file: Path, methods: Collection[str]) -> _FileContent:
     policies: list[ScalingPolicy] = []
     problems: list[str] = []
     digest = ""

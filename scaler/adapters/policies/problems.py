@@ -9,14 +9,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from scaler.adapters.policies.documents import Document, FieldPath, dotted, shown
-from scaler.domain.policy import PLANNED_FIELDS, ScalingPolicy
+from scaler.domain.policy import A_TIME, PLANNED_FIELDS, ScalingPolicy
 
 PLANNED_VALUES: Mapping[str, tuple[str, ...]] = {
     "spec.workload": ("Streaming", "Batch"),
     "spec.target.actuation": ("HPAFloor", "KEDA", "KnativeMinScale", "KServeMinReplicas"),
 }
 """Documented values that this release refuses with those words."""
-_TIME = "a time with a zone such as 2026-12-01T08:00:00Z"
 _NEEDS: Mapping[str, str] = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -28,11 +27,14 @@ _NEEDS: Mapping[str, str] = {
     "bool_parsing": "true or false",
     "string_type": "text",
     "string_pattern_mismatch": "lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit",
-    "timezone_aware": _TIME,
-    "datetime_type": _TIME,
-    "datetime_parsing": _TIME,
-    "datetime_from_date_parsing": _TIME,
-    "datetime_object_invalid": _TIME,
+    "timezone_aware": A_TIME,
+    "datetime_type": A_TIME,
+    "datetime_parsing": A_TIME,
+    "datetime_from_date_parsing": A_TIME,
+    "datetime_object_invalid": A_TIME,
+    "date_parsing": "a day such as 2026-03-02",
+    "date_from_datetime_parsing": "a day such as 2026-03-02",
+    "date_from_datetime_inexact": "a day such as 2026-03-02",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "dict_type": "a mapping",
@@ -46,13 +48,13 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def describe(error: ValidationError, document: Document) -> list[str]:
-    """One sentence for each field that is wrong, in the order of the document's lines."""
+def describe(error: ValidationError, document: Document, model: type[BaseModel] = ScalingPolicy) -> list[str]:
+    """One sentence for each field of a document of that model that is wrong, in the order of the document's lines."""
     by_path: dict[FieldPath, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_path.setdefault(_path(detail, document.body), []).append(detail)
     in_order = sorted(by_path.items(), key=lambda item: document.line(item[0]) or 0)
-    return [_sentence(document, path, details) for path, details in in_order]
+    return [_sentence(document, path, details, model) for path, details in in_order]
 
 
 def _path(detail: ErrorDetails, body: Any) -> FieldPath:
@@ -68,11 +70,11 @@ def _path(detail: ErrorDetails, body: Any) -> FieldPath:
     return tuple(path)
 
 
-def _sentence(document: Document, path: FieldPath, details: list[ErrorDetails]) -> str:
+def _sentence(document: Document, path: FieldPath, details: list[ErrorDetails], model: type[BaseModel]) -> str:
     place = document.place(path)
     first = details[0]
     if first["type"] == "extra_forbidden":
-        return f"{place}: {_unknown(path)}"
+        return f"{place}: {_unknown(path, model)}"
     planned = PLANNED_VALUES.get(dotted(path), ())
     if first["input"] in planned:
         return f"{place}: {shown(first['input'])} is not implemented yet; need {_need(first)}"
@@ -101,10 +103,10 @@ def _need(detail: ErrorDetails) -> str:
     return _NEEDS.get(kind, detail["msg"])
 
 
-def _unknown(path: FieldPath) -> str:
-    if dotted(path) in PLANNED_FIELDS:
+def _unknown(path: FieldPath, model: type[BaseModel]) -> str:
+    if model is ScalingPolicy and dotted(path) in PLANNED_FIELDS:
         return "not implemented yet: this release would not act on it; remove it"
-    known = _fields_at(path[:-1])
+    known = _fields_at(path[:-1], model)
     return f"unknown field; {nearest(str(path[-1]), known)}"
 
 
@@ -116,9 +118,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {folded[close[0]]}?" if close else f"known here: {', '.join(names)}"
 
 
-def _fields_at(path: FieldPath) -> list[str]:
+def _fields_at(path: FieldPath, root: type[BaseModel]) -> list[str]:
     """The document's names of the fields of the model that stands at `path`."""
-    model: type[BaseModel] | None = ScalingPolicy
+    model: type[BaseModel] | None = root
     for part in path:
         if isinstance(part, int) or model is None:
             continue

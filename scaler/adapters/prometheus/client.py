@@ -134,7 +134,7 @@ class PrometheusClient:
         return lines
 
     def _once(self, query: str, send: Callable[[], Any], read: Callable[[Any], list[Line]]) -> list[Line]:
-        where = f"prometheus {self._connection.url}"
+        where = f"prometheus {self._connection.shown_url}"
         try:
             return read(send())
         except PrometheusApiClientException as error:

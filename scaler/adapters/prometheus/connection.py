@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from scaler.adapters.addresses import without_password
 from scaler.errors import SettingsError
 
 
@@ -19,7 +20,7 @@ class Connection:
     is repeated up to `attempts` in all, after `backoff_seconds`, doubling. Raises SettingsError for what cannot work.
     """
 
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     bearer_token: str = field(default="", repr=False)
     bearer_token_file: Path | None = None
@@ -36,7 +37,7 @@ class Connection:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise SettingsError(f"prometheus url: found {self.url!r}, need http://HOST:PORT or https://...")
+            raise SettingsError(f"prometheus url: found {self.shown_url!r}, need http://HOST:PORT or https://...")
         ways = [bool(self.bearer_token), self.bearer_token_file is not None, bool(self.username)]
         if sum(ways) > 1:
             raise SettingsError(
@@ -50,3 +51,8 @@ class Connection:
                 raise SettingsError(f"prometheus {name.replace('_', ' ')}: {path} is no file that can be read")
         if min(self.timeout_seconds, self.history_timeout_seconds) <= 0 or self.attempts < 1:
             raise SettingsError("prometheus patience: need time-outs > 0 and attempts >= 1")
+
+    @property
+    def shown_url(self) -> str:
+        """The address for messages: a password in it stays out of them."""
+        return without_password(self.url)

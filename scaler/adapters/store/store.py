@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from scaler.adapters.addresses import without_password
 from scaler.adapters.store import tables
 from scaler.adapters.store.tables import STORE_VERSION
 from scaler.domain.endpoint import EndpointId
@@ -77,7 +78,7 @@ class SqlStore:
         query = (
             select(table.decided_at, table.recommended, table.current_replicas, table.ordered, table.mode)
             .where(table.namespace == endpoint.namespace, table.name == endpoint.name)
-            .where(table.decided_at >= since.timestamp())
+            .where(table.decided_at >= since.timestamp(), table.ordered > UNKNOWN)
             .order_by(table.decided_at)
         )
         with self._transaction(f"read the recent turns of {endpoint}") as connection:
@@ -249,8 +250,9 @@ def _engine(url: str) -> Engine:
         engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise SettingsError(
-            f"store: {url!r} cannot be used ({error}); need an SQLAlchemy URL such as sqlite:///headstart.db or "
-            "postgresql+psycopg://user@host/db (the latter needs the extra headstart[postgres])"
+            f"store: {without_password(url)!r} cannot be used ({without_password(str(error))}); need an SQLAlchemy URL "
+            "such as sqlite:///headstart.db or postgresql+psycopg://user@host/db (the latter needs the extra "
+            "headstart[postgres])"
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _tune_sqlite)
@@ -265,6 +267,11 @@ def _tune_sqlite(connection: Any, _: object) -> None:
     cursor.close()
 
 
+UNKNOWN = -1
+"""A count that was not known, in the columns that turns look back on (the record itself says null): they are NOT NULL
+in stores that exist, and such rows are never among the recent turns."""
+
+
 def _row_of(record: DecisionRecord) -> dict[str, Any]:
     decision = record.decision
     turn = record.past_turn()
@@ -273,10 +280,10 @@ def _row_of(record: DecisionRecord) -> dict[str, Any]:
         "namespace": decision.endpoint.namespace,
         "name": decision.endpoint.name,
         "decided_at": decision.decided_at.timestamp(),
-        "recommended": decision.recommended,
-        "current_replicas": decision.current,
-        "ordered": turn.ordered,
-        "mode": turn.mode.value,
+        "recommended": UNKNOWN if turn is None else turn.recommended,
+        "current_replicas": UNKNOWN if turn is None else turn.current,
+        "ordered": UNKNOWN if turn is None else turn.ordered,
+        "mode": decision.mode.value,
         "hold_scale_in_until": _epoch(decision.hold_scale_in_until),
         "record": json.dumps(record.as_row()),
     }

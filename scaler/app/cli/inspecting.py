@@ -57,12 +57,16 @@ def _explain_row(row: "Mapping[str, Any]") -> None:
         moved = "" if verdict["before"] == verdict["after"] else " *"
         verdicts.add_row(
             f"  {verdict['guardrail']}{moved}",
-            str(verdict["before"]),
-            str(verdict["after"]),
+            _count(verdict["before"]),
+            _count(verdict["after"]),
             verdict["reason_code"],
             verdict["reason"],
         )
     show(verdicts)
+
+
+def _count(replicas: int | None) -> str:
+    return "–" if replicas is None else str(replicas)
 
 
 def doctor(
@@ -73,7 +77,9 @@ def doctor(
     kube_context: Annotated[str | None, typer.Option(help="Default: the current context.")] = None,
 ) -> None:
     """Check settings, policies, store, metrics and cluster: what is found for each endpoint. Exit code 1 if anything
-    is missing; nothing is ordered and nothing but the store is written."""
+    is not ok; nothing is ordered and nothing but the store is written."""
+    from rich.text import Text
+
     from scaler.app.doctor import examine
     from scaler.app.settings import load_settings
 
@@ -84,7 +90,8 @@ def doctor(
     findings = examine(settings)
     shown = table("", "what", "found")
     for finding in findings:
-        shown.add_row("[green]ok[/green]" if finding.fine else "[red]missing[/red]", finding.what, finding.found)
+        verdict = Text("ok", "green") if finding.fine else Text("not ok", "red")
+        shown.add_row(verdict, finding.what, finding.found)
     show(shown)
     if not all(finding.fine for finding in findings):
         raise typer.Exit(1)

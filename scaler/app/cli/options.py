@@ -41,38 +41,38 @@ def durations(text: str, flag: str) -> list[timedelta]:
 
 def check_out(out: Path) -> Path:
     """The folder that results may be written to; it is not made yet. Raises SettingsError where it cannot be."""
-    _refuse_unwritable(out, out, "a folder")
+    _refuse_unwritable(out, out, "a folder", "--out")
     return out
 
 
-def check_out_file(out: Path) -> Path:
+def check_out_file(out: Path, flag: str = "--out") -> Path:
     """The file that results may be written to; it is not made yet. Raises SettingsError where it cannot be."""
     if out.is_dir():
-        raise SettingsError(f"--out: {out} is a folder; need a file")
-    _refuse_unwritable(out, out.parent, "a file in a folder")
+        raise SettingsError(f"{flag}: {out} is a folder; need a file")
+    _refuse_unwritable(out, out.parent, "a file in a folder", flag)
     return out
 
 
-def _refuse_unwritable(out: Path, folder: Path, need: str) -> None:
+def _refuse_unwritable(out: Path, folder: Path, need: str, flag: str) -> None:
     """By making and removing a folder: rights alone do not tell (a read-only or virtual file system). Asked before the
     work, which may take long."""
     try:
         there = next(path for path in (folder, *folder.parents) if path.exists())
         if not there.is_dir():
-            raise SettingsError(f"--out: {there} is a file; need {need} that can be written")
+            raise SettingsError(f"{flag}: {there} is a file; need {need} that can be written")
         with TemporaryDirectory(dir=there):
             pass
     except OSError as error:
-        raise SettingsError(f"--out: {out} cannot be written ({error.strerror}); need {need} that can") from error
+        raise SettingsError(f"{flag}: {out} cannot be written ({error.strerror}); need {need} that can") from error
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
+def writing(out: Path, flag: str = "--out") -> Iterator[None]:
     """What is written to `out`. Raises PermanentError where the system does not let it be."""
     try:
         yield
     except OSError as error:
-        raise PermanentError(f"--out: {out} could not be written: {error}; nothing more was done") from error
+        raise PermanentError(f"{flag}: {out} could not be written: {error}; nothing more was done") from error
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def progress_bar(label: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=Console(file=sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(label, total=None)
 
@@ -110,7 +110,9 @@ def table(*columns: str) -> "Table":
 
 
 def show(content: object) -> None:
-    """On stdout; tables are not cut when it is a pipe."""
+    """On stdout; tables are not cut when it is a pipe. What people wrote is shown as they wrote it: `[prod]` and
+    `:up:` are no mark-up (colour is a rich.text.Text)."""
     from rich.console import Console
 
-    Console(soft_wrap=False, width=None if sys.stdout.isatty() else 160, highlight=False).print(content)
+    width = None if sys.stdout.isatty() else 160
+    Console(soft_wrap=False, width=width, highlight=False, markup=False, emoji=False).print(content)

@@ -5,17 +5,16 @@ from typing import Annotated
 
 import typer
 
-from scaler.app.cli.options import show
+from scaler.app.cli.options import check_out_file, show, writing
 
 
 def validate(
     paths: Annotated[list[Path], typer.Argument(help="Policy files or folders of them.", metavar="P.yaml...")],
 ) -> None:
     """Check policies: one line for each that is fine, one error for each thing that is not; exit code 2 if any."""
-    from forecaster.catalogue import ALL_METHODS
     from scaler.adapters.policies import load_policies, warnings_for
 
-    found = load_policies(paths, methods=ALL_METHODS)
+    found = load_policies(paths)
     for policy in found:
         spec = policy.spec
         show(
@@ -36,7 +35,9 @@ def schema(
     if out is None:
         typer.echo(text, nl=not text.endswith("\n"))
     else:
-        out.write_text(text)
+        with writing(check_out_file(out)):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text)
 
 
 def init(
@@ -58,6 +59,7 @@ def init(
     file = out or Path("policies") / f"{name}.yaml"
     if file.exists():
         raise InputError(f"{file}: exists already; choose another --out")
+    check_out_file(file)
     running = read_running(
         name=name,
         namespace=namespace,
@@ -67,6 +69,7 @@ def init(
         kubeconfig=kubeconfig,
         context=kube_context or "",
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(first_policy_text(running))
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(first_policy_text(running))
     show(f"wrote {file}: mode Observe, {running.replicas} replicas now. Look it over, then: headstart validate {file}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaler.app.cli.options import check_out, duration, progress_bar, show, table
+from scaler.app.cli.options import check_out, check_out_file, duration, progress_bar, show, table, writing
 from scaler.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def replay(
     policy: Annotated[Path | None, typer.Option(help="The policy to replay under.")] = None,
     policies: Annotated[Path | None, typer.Option(help="Folder: each endpoint under the policy of its name.")] = None,
     warmup: Annotated[str, typer.Option(help="History before the first decision.")] = "7d",
-    seed: Annotated[int, typer.Option(help="Of arrivals inside bins and of start-up times.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of arrivals inside bins and of start-up times.", min=0)] = 0,
     baseline: Annotated[str, typer.Option(help="Comma-separated; also: reactive. Empty: none.")] = DEFAULT_BASELINES,
     frontier: Annotated[bool, typer.Option("--frontier", help="Sweep each baseline's knob.")] = False,
     fault: Annotated[list[str] | None, typer.Option(help="Such as forecast-noise or metrics-outage:1d8h/10m.")] = None,
@@ -42,7 +42,8 @@ def replay(
     asked = replace(request, baselines=names, frontier=frontier)
     with progress_bar("replay") as bar:
         result = replayed(asked, lambda what, done, total: bar(done, total, what))
-    write_replay(result, folder, report(result))
+    with writing(folder):
+        write_replay(result, folder, report(result))
     _show_summary(summary(result))
     show(f"wrote summary.json, timeline-<strategy>.csv, decisions.jsonl and report.html into {folder}")
 
@@ -74,6 +75,8 @@ def run_tests(
     from scaler.app.replays import read_policy_tests, run_test
     from scaler.simulator.policy_tests import junit as junit_xml
 
+    if junit is not None:
+        check_out_file(junit, "--junit")
     tests = read_policy_tests(folder)
     outcomes = []
     with progress_bar("policy tests") as bar:
@@ -84,8 +87,9 @@ def run_tests(
             if not outcomes[-1].passed and not outcomes[-1].error:
                 typer.echo(outcomes[-1].diff())
     if junit is not None:
-        junit.parent.mkdir(parents=True, exist_ok=True)
-        junit.write_text(junit_xml(outcomes))
+        with writing(junit, "--junit"):
+            junit.parent.mkdir(parents=True, exist_ok=True)
+            junit.write_text(junit_xml(outcomes))
     if not all(outcome.passed for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -95,7 +99,7 @@ def tune(
     trace: Trace,
     warmup: Annotated[str, typer.Option(help="History before the first decision.")] = "7d",
     trials: Annotated[int, typer.Option(help="How many replays.", min=2, max=1000)] = 20,
-    seed: Annotated[int, typer.Option(help="Of the search and of the replays.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the search and of the replays.", min=0, max=2**32 - 1)] = 0,
 ) -> None:
     """Search the policy's own choices on the endpoint's history, and say what would have changed. Writes nothing."""
     try:

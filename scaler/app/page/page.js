@@ -98,10 +98,13 @@ function card(endpoint) {
 }
 
 function figures(endpoints, status) {
-  const sum = (pick) => endpoints.reduce((total, endpoint) => total + (pick(endpoint) || 0), 0);
+  const gpus = (state) => {
+    const known = endpoints.filter((endpoint) => endpoint[state] !== null);
+    return known.length || !endpoints.length ? known.reduce((total, endpoint) => total + endpoint[state] * endpoint.gpus_per_replica, 0) : "—";
+  };
   const shown = [
-    [sum((e) => e.ready * e.gpus_per_replica), "GPUs serving"],
-    [sum((e) => e.starting * e.gpus_per_replica), "GPUs starting"],
+    [gpus("ready"), "GPUs serving"],
+    [gpus("starting"), "GPUs starting"],
     [endpoints.length, "endpoints"],
   ];
   const versus = status.comparison;
@@ -130,8 +133,8 @@ function row(decision) {
   const chips = told.map((verdict) => `<span class="chip">${text(verdict.reason_code)}</span>`).join("");
   const why = told.length ? told.map((verdict) => verdict.reason).join("; ") : decision.sentence.split(": ").slice(2).join(": ") || decision.sentence;
   return `<tr title="${text(decision.sentence).replaceAll('"', "&quot;")}"><td>${decision.decided_at.slice(5, 19).replace("T", " ")}</td>` +
-    `<td class="move ${way}">${changed ? `${decision.current} → ${decision.final}` : decision.final}</td>` +
-    `<td>${decision.ready} + ${decision.starting}</td><td>${chips}${text(why)}</td><td>${text(decision.outcome)}</td></tr>`;
+    `<td class="move ${way}">${changed ? `${decision.current} → ${decision.final}` : decision.final ?? "—"}</td>` +
+    `<td>${decision.ready ?? "—"} + ${decision.starting ?? "—"}</td><td>${chips}${text(why)}</td><td>${text(decision.outcome)}</td></tr>`;
 }
 
 async function showDecisions() {
