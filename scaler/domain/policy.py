@@ -246,11 +246,13 @@ class Event(_Part):
 
 
 class Calendar(_Part):
-    """The endpoint's local time: seasons follow it through daylight saving."""
+    """The endpoint's local time: through daylight saving, forecasts and orders look back on earlier days at the same
+    local time, and so does the arrival law of sparse endpoints."""
 
     timezone: TimeZone = "UTC"
     holidays: str = ""
-    """Country code of the holidays package such as DE or US; empty: none."""
+    """Country code of the holidays package such as DE or US; empty: none. A holiday is a free day, like a weekend, to
+    the day-ahead forecast; orders look one start-up time ahead and see it in what comes."""
     events: tuple[Event, ...] = ()
 
     @model_validator(mode="after")
