@@ -1,5 +1,6 @@
 """The contract of a forecast method."""
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +48,23 @@ class Method(Protocol):
     def restore(self, arrays: Arrays) -> FittedMethod:
         """What `fit` gave when its `arrays()` were stored. Raises StoreError if they are not its own."""
         ...
+
+
+class LearnsNothing(ABC):
+    """A method that reads all it needs from the panel it is asked about: it is its own fitted method."""
+
+    @abstractmethod
+    def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
+        """As FittedMethod.quantiles."""
+
+    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
+        return self
+
+    def restore(self, arrays: Arrays) -> FittedMethod:
+        return self
+
+    def arrays(self) -> Arrays:
+        return {}
 
 
 def non_crossing(values: FloatArray) -> FloatArray:

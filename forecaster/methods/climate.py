@@ -11,7 +11,7 @@ from datetime import timedelta
 import numpy as np
 
 from forecaster.calendar import IntArray
-from forecaster.methods.base import Arrays, FittedMethod
+from forecaster.methods.base import LearnsNothing
 from forecaster.methods.days import DAYS, day_counts, moved_here, unlike_day_counts
 from forecaster.methods.means import PastMeans
 from forecaster.methods.residual import last_seen, trailing_mean
@@ -24,7 +24,7 @@ CELLS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
-class Climate:
+class Climate(LearnsNothing):
     """The method, with up to three ways to bring earlier days to the present.
 
     `growth_trust` in 0..1 says how far they are rescaled to the present daily level. With `bend_seconds` the sample is
@@ -37,15 +37,6 @@ class Climate:
     growth_trust: float = 0.0
     bend_seconds: float = 0.0
     move_seconds: float = 0.0
-
-    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
-        return self
-
-    def restore(self, arrays: Arrays) -> FittedMethod:
-        return self
-
-    def arrays(self) -> Arrays:
-        return {}
 
     def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
         out = np.empty((panel.n_series, len(origins), len(steps_ahead), len(levels)))

@@ -10,7 +10,7 @@ from datetime import timedelta
 import numpy as np
 
 from forecaster.calendar import IntArray
-from forecaster.methods.base import Arrays, FittedMethod
+from forecaster.methods.base import LearnsNothing
 from forecaster.methods.climate import weighted_quantiles
 from forecaster.methods.residual import last_seen
 from forecaster.panel import Panel
@@ -23,19 +23,10 @@ SAMPLE_SIZE = 200
 
 
 @dataclass(frozen=True)
-class Recent:
+class Recent(LearnsNothing):
     """The method. Nothing is learnt beforehand."""
 
     name: str
-
-    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
-        return self
-
-    def restore(self, arrays: Arrays) -> FittedMethod:
-        return self
-
-    def arrays(self) -> Arrays:
-        return {}
 
     def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
         # Dense at first and wider behind, each bin standing for those that are left out before it.

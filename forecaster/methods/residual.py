@@ -11,7 +11,7 @@ from datetime import timedelta
 import numpy as np
 
 from forecaster.calendar import IntArray
-from forecaster.methods.base import Arrays, FittedMethod
+from forecaster.methods.base import LearnsNothing
 from forecaster.panel import Panel
 from forecaster.series import FloatArray
 
@@ -56,21 +56,12 @@ class ErrorWindow:
 
 
 @dataclass(frozen=True)
-class ResidualMethod:
+class ResidualMethod(LearnsNothing):
     """A point rule wrapped in the empirical quantiles of its own rolling errors. Nothing is learnt beforehand."""
 
     name: str
     rule: PointRule
     window: ErrorWindow = field(default_factory=ErrorWindow)
-
-    def fit(self, panel: Panel, steps_ahead: IntArray, previous: FittedMethod | None = None) -> FittedMethod:
-        return self
-
-    def arrays(self) -> Arrays:
-        return {}
-
-    def restore(self, arrays: Arrays) -> FittedMethod:
-        return self
 
     def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
         rows_at_once = max(CELLS_AT_ONCE // max(len(origins) * len(steps_ahead) * len(levels), panel.n_steps), 1)
