@@ -97,6 +97,12 @@ class Panel:
         """Whether bins (and LOOK_AHEAD beyond) lie on weekends or holidays."""
         return self.calendar.is_free_day(self.start, self.step, self.n_steps + self.steps(LOOK_AHEAD))
 
+    def same_type(self, one: IntArray, other: IntArray) -> NDArray[np.bool_]:
+        """Whether bins lie on days of the same type, free or working, for shapes that broadcast; bins outside what the
+        calendar covers count as the nearest within."""
+        last = len(self.free_days) - 1
+        return np.asarray(self.free_days[np.clip(one, 0, last)] == self.free_days[np.clip(other, 0, last)])
+
     def week_is_known(self, origins: IntArray) -> NDArray[np.bool_]:
         """Whether two full weeks lie before each origin: before that a weekly season does not count, and a day a week
         ago is a day like others, only older."""

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from forecaster.leadfeatures import trailing_max
 from forecaster.series import DemandSeries, FloatArray
 
+DAY = timedelta(days=1)
+NEIGHBOURS = timedelta(hours=1)  # seen before and after what is judged
 OUTAGE_AT_LEAST = timedelta(minutes=3)
 OUTAGE_AT_MOST = timedelta(hours=6)
 OUTAGE_BELOW = 0.02  # of what is usual
@@ -71,9 +73,9 @@ def _broken(series: DemandSeries) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]
 def _usual(series: DemandSeries) -> FloatArray | None:
     """The median over days at each time of day, shape of the values; None if there are too few days or too little
     demand."""
-    if series.step > timedelta(days=1):  # no time of day in such bins
+    if series.step > DAY:  # no time of day in such bins
         return None
-    n_days = len(series) // round(timedelta(days=1) / series.step)
+    n_days = len(series) // _steps(series, DAY)
     units = series.counts()
     if n_days < 2 or not np.isfinite(units).any() or float(np.nanmedian(units)) < FEW_UNITS_PER_BIN:
         return None
@@ -93,7 +95,7 @@ def _median_of_days(series: DemandSeries, values: FloatArray) -> FloatArray:
 def _outages(series: DemandSeries, usual: FloatArray) -> NDArray[np.bool_]:
     low = np.nan_to_num(series.values, nan=np.inf) <= OUTAGE_BELOW * usual
     low &= (usual > 0) & (_usual_lowest(series) > OUTAGE_BELOW * usual)
-    hour = max(round(timedelta(hours=1) / series.step), 1)
+    hour = _steps(series, NEIGHBOURS)
     out = np.zeros(len(series), dtype=bool)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], low.astype(np.int8), [0]])))
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
@@ -109,7 +111,7 @@ def _outages(series: DemandSeries, usual: FloatArray) -> NDArray[np.bool_]:
 
 
 def _outliers(series: DemandSeries, usual: FloatArray) -> NDArray[np.bool_]:
-    hour = max(round(timedelta(hours=1) / series.step), 1)
+    hour = _steps(series, NEIGHBOURS)
     values = series.values
     high = np.nan_to_num(values) > OUTLIER_FACTOR * np.maximum(usual, np.nanmedian(usual))
     suspicious = np.flatnonzero(high & (np.nan_to_num(values) > OUTLIER_FACTOR * _highest_elsewhere(series)))
@@ -121,15 +123,20 @@ def _outliers(series: DemandSeries, usual: FloatArray) -> NDArray[np.bool_]:
     return out
 
 
+def _steps(series: DemandSeries, span: timedelta) -> int:
+    """How many bins the span takes, at least one."""
+    return max(round(span / series.step), 1)
+
+
 def _by_day(series: DemandSeries, values: FloatArray) -> FloatArray:
     """The values as (n_days, bins a day), NaN behind the last."""
-    day = round(timedelta(days=1) / series.step)
+    day = _steps(series, DAY)
     return np.concatenate([values, np.full(-len(values) % day, np.nan)]).reshape(-1, day)
 
 
 def _highest_around(series: DemandSeries, values: FloatArray) -> FloatArray:
     """The highest value within SAME_TIME of each bin, shape of the values; NaN where none was seen."""
-    reach = max(round(SAME_TIME / series.step), 1)
+    reach = _steps(series, SAME_TIME)
     highest = trailing_max(np.concatenate([values, np.full(reach, np.nan)]), 2 * reach + 1)[reach:]
     return np.where(np.isfinite(highest), highest, np.nan)
 

@@ -57,7 +57,8 @@ class Climate(LearnsNothing):
         targets = origins[:, None] + steps_ahead
         day = panel.steps(timedelta(days=1))
         level = trailing_mean(panel, origins, day)
-        unlike, means = unlike_day_counts(panel, origins), PastMeans(panel)
+        unlike = unlike_day_counts(panel, origins)
+        means = PastMeans(panel) if self.move_seconds else None
         values, weights = [], []
         for lag in range(1, DAYS + 1):
             then = trailing_mean(panel, np.maximum(origins - lag * day, 1), day)
@@ -68,7 +69,7 @@ class Climate(LearnsNothing):
             usable = (source >= 0) & (source < origins[:, None, None])
             seen = np.where(usable, panel.values[:, np.clip(source, 0, panel.n_steps - 1)], np.nan)
             seen *= growth[..., None, None]
-            if self.move_seconds:
+            if means is not None:
                 fading = np.exp(-steps_ahead * panel.step_seconds / self.move_seconds)
                 move = moved_here(panel, means, origins, lag)[..., None] * fading
                 seen = np.maximum(np.sqrt(seen) + move[..., None], 0.0) ** 2

@@ -36,30 +36,24 @@ def unlike_day_counts(panel: Panel, origins: IntArray) -> FloatArray:
     """How far a day of the other type counts beside one of the same type, LEAST to 1, (n_series, n_origins).
 
     It follows from the local days that ended before each origin."""
-    local = panel.local_seconds // DAY_SECONDS
-    first = int(local[0])
     days, free = _hourly_roots(panel), _day_types(panel)
-    apart: dict[bool, list[FloatArray]] = {True: [], False: []}
+    apart = np.full((PAIRS_WITHIN, panel.n_series, len(free)), np.nan)
+    alike = np.zeros((PAIRS_WITHIN, 1, len(free)), dtype=np.bool_)
     for lag in range(1, min(PAIRS_WITHIN, len(free) - 1) + 1):
         differences = np.abs(days[:, lag:] - days[:, :-lag])
         n_known = np.isfinite(differences).sum(axis=-1)
         mean = np.nansum(differences, axis=-1) / np.maximum(n_known, 1)
-        mean = np.where(n_known >= HOURS_KNOWN, mean, np.nan)
-        alike = free[lag:] == free[:-lag]
-        for kind in (True, False):
-            found = np.full((panel.n_series, len(free)), np.nan)
-            found[:, lag:] = np.where(alike == kind, mean, np.nan)
-            apart[kind].append(found)
-    if not apart[True]:
-        return np.full((panel.n_series, len(origins)), UNLIKE_UNSEEN**-SHARPNESS)
-    like, _ = _mean_so_far(np.stack(apart[True]))
-    unlike, n_unlike = _mean_so_far(np.stack(apart[False]))
+        apart[lag - 1, :, lag:] = np.where(n_known >= HOURS_KNOWN, mean, np.nan)
+        alike[lag - 1, 0, lag:] = free[lag:] == free[:-lag]
+    like, _ = _mean_so_far(np.where(alike, apart, np.nan))
+    unlike, n_unlike = _mean_so_far(np.where(alike, np.nan, apart))
     known = (like > 0) & (unlike > 0)
     ratio = np.log(np.where(known, unlike, 1.0) / np.where(known, like, 1.0))
     seen = np.where(known, n_unlike / (n_unlike + PRIOR_PAIRS), 0.0)
     ratio = seen * ratio + (1.0 - seen) * np.log(UNLIKE_UNSEEN)
     counts = np.clip(np.exp(-SHARPNESS * ratio), LEAST, 1.0)
-    today = local[np.minimum(origins, len(local) - 1)] - first
+    local = panel.local_seconds // DAY_SECONDS
+    today = local[np.minimum(origins, len(local) - 1)] - local[0]
     return np.asarray(counts[:, np.minimum(today, counts.shape[1] - 1)])
 
 
@@ -69,10 +63,7 @@ def day_counts(
     """How far the day `lag` days before the targets counts, (n_series, n_origins, n_ahead).
 
     `source` are the bins there, `unlike` is what unlike_day_counts says."""
-    free = panel.free_days
-    last = len(free) - 1
-    alike = free[np.clip(targets, 0, last)] == free[np.clip(source, 0, last)]
-    counts = np.where(alike, 1.0, unlike[..., None])
+    counts = np.where(panel.same_type(targets, source), 1.0, unlike[..., None])
     if lag % 7 == 0:
         counts = np.where(panel.week_is_known(origins)[:, None], SAME_WEEKDAY, counts)
     return np.asarray(FADING_PER_DAY**lag * counts)

@@ -20,14 +20,12 @@ def same_day_type(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> Flo
     """What was seen at the same local time on the last DAYS_OF_TYPE days of the type, newer ones counting more; without
     one in DAYS, the seasonal naive of a day. Shape (n_series, n_origins, n_ahead)."""
     targets = origins[:, None] + steps_ahead
-    blocks, free = block_means(panel), panel.free_days
-    last = len(free) - 1
+    blocks = block_means(panel)
     total = np.zeros((panel.n_series, *targets.shape))
     weights, found = np.zeros_like(total), np.zeros_like(total)
     for lag in range(1, DAYS + 1):
         source = panel.days_before(targets, lag)
-        alike = free[np.clip(targets, 0, last)] == free[np.clip(source, 0, last)]
-        usable = (source >= 0) & (source < origins[:, None]) & alike
+        usable = (source >= 0) & (source < origins[:, None]) & panel.same_type(targets, source)
         seen = np.where(usable, blocks[:, np.clip(source, 0, panel.n_steps - 1)], np.nan)
         taken = np.isfinite(seen) & (found < DAYS_OF_TYPE)
         weight = np.where(taken, FADING**found, 0.0)

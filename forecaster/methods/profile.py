@@ -51,7 +51,6 @@ def _profile(panel: Panel, blocks: FloatArray, origins: IntArray, targets: IntAr
     half = panel.steps(BLOCK) // 2
     total = np.zeros((panel.n_series, *targets.shape))
     weights = np.zeros_like(total)
-    free = panel.free_days if panel.calendar.holidays_of else None
     for lag, weight in DAY_WEIGHTS.items():
         source = panel.days_before(targets, lag)
         usable = (source >= 0) & (source + half < origins[:, None])
@@ -64,8 +63,8 @@ def _profile(panel: Panel, blocks: FloatArray, origins: IntArray, targets: IntAr
         growth = np.clip(ratio, 1 / 3, 3.0) ** GROWTH_TRUST
         trusted = weight * trust_in_day(panel, origins, lag)
         weight_here = np.where(usable & ~np.isnan(seen), trusted[:, None], 0.0)
-        if free is not None:
-            weight_here *= np.where(free[targets] == free[np.clip(source, 0, None)], 1.0, OTHER_DAY_TYPE_WEIGHT)
+        if panel.calendar.holidays_of:
+            weight_here *= np.where(panel.same_type(targets, source), 1.0, OTHER_DAY_TYPE_WEIGHT)
         total += weight_here * np.nan_to_num(seen) * growth[..., None]
         weights += weight_here
     flat = np.where(np.isnan(level), last_seen(panel, origins), level)[..., None]

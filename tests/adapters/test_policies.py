@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from forecaster.methods.registry import METHODS as KNOWN_METHODS
 from scaler.adapters.policies import (
     PolicyFiles,
     load_policies,
@@ -25,7 +24,6 @@ from scaler.errors import PolicyError
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ("chat-7b.yaml", "embeddings.yaml", "image-sd.yaml")
-METHODS = ("persistence", "profile", "seasonal_naive_day")
 HEAD = "apiVersion: headstart.dev/v1alpha1\nkind: InferenceScalingPolicy\nmetadata: {name: chat, namespace: prod}\n"
 
 MALFORMED = {
@@ -185,7 +183,7 @@ def test_a_malformed_policy_gets_one_line_naming_file_field_value_and_what_is_al
     text, named = CASES[label]
     path = a_file(tmp_path, text)
     with pytest.raises(PolicyError) as refused:
-        load_policies([path], METHODS)
+        load_policies([path])
     message = str(refused.value)
     assert message.startswith(str(path))
     assert len(message.splitlines()) == 1, message
@@ -197,7 +195,7 @@ def test_every_problem_of_every_file_has_its_own_line(tmp_path: Path) -> None:
     a_file(tmp_path, HEAD + "spec:\n  replicas: {min: -1}\n  slo: {objective: 99}\n  colour: red\n", "a.yaml")
     a_file(tmp_path, "kind: Pod\n", "b.yaml")
     with pytest.raises(PolicyError) as refused:
-        load_policies(tmp_path, METHODS)
+        load_policies(tmp_path)
     lines = str(refused.value).splitlines()
     assert [re.sub(r".*/(\w\.yaml).*?: ([\w.]+): .*", r"\1 \2", line) for line in lines] == [
         "a.yaml spec.replicas.min",
@@ -230,7 +228,7 @@ def test_whatever_stands_in_a_field_the_answer_is_a_policy_or_one_clear_line(odd
         holder[path[-1]] = odd
         try:
             for document in read_documents(yaml.safe_dump(body), "f.yaml"):
-                parse_policy(document.body, document.origin, METHODS, document)
+                parse_policy(document.body, document.origin, document)
         except PolicyError as error:
             for line in str(error).splitlines():
                 assert re.match(r"f\.yaml line \d+: ", line), line
@@ -246,7 +244,7 @@ def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[st
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_policies_are_valid_and_raise_no_warning(name: str) -> None:
-    policy = load_policy(ROOT / "policies" / name, KNOWN_METHODS)
+    policy = load_policy(ROOT / "policies" / name)
     assert policy.metadata.name == name.removesuffix(".yaml")
     assert warnings_for(policy) == []
 
@@ -260,7 +258,7 @@ def test_the_policies_folder_holds_the_examples_and_not_the_defaults() -> None:
 def test_the_defaults_file_equals_the_models_defaults_and_names_every_field() -> None:
     path = ROOT / "policies" / "defaults.yaml"
     defaults = ScalingPolicy.model_validate({"metadata": {"name": "defaults"}})
-    assert load_policy(path, METHODS) == defaults
+    assert load_policy(path) == defaults
     assert field_paths(yaml.safe_load(path.read_text())) == field_paths(defaults.document())
 
 
@@ -399,7 +397,7 @@ def test_an_absent_path_is_named(tmp_path: Path) -> None:
 
 def test_a_policy_that_becomes_invalid_keeps_its_last_good_version_and_is_reported(tmp_path: Path) -> None:
     path = a_file(tmp_path, HEAD + "spec:\n  replicas: {max: 3}\n")
-    source = PolicyFiles([tmp_path], METHODS)
+    source = PolicyFiles([tmp_path])
     (first,) = source.load()
     path.write_text(HEAD + "spec:\n  replicas: {max: none}\n")
     assert source.load() == [first]
@@ -412,7 +410,7 @@ def test_a_policy_that_becomes_invalid_keeps_its_last_good_version_and_is_report
 
 def test_a_duration_that_no_calendar_holds_takes_no_other_policy_with_it(tmp_path: Path) -> None:
     a_file(tmp_path, HEAD)
-    source = PolicyFiles([tmp_path], METHODS)
+    source = PolicyFiles([tmp_path])
     (first,) = source.load()
     a_file(tmp_path, HEAD.replace("chat", "image") + "spec: {startup: {expected: 99999999999d}}\n", "image.yaml")
     assert source.load() == [first]

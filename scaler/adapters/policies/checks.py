@@ -1,9 +1,9 @@
 """What a policy's parts cannot know by themselves: names that stand elsewhere in the product, and one another."""
 
 import re
-from collections.abc import Collection
 
 from forecaster.calendar import DemandCalendar
+from forecaster.catalogue import ALL_METHODS
 from forecaster.errors import BadSeries
 from scaler.adapters.policies.documents import Document, FieldPath, shown
 from scaler.adapters.policies.problems import nearest
@@ -14,12 +14,12 @@ from scaler.domain.policy import Mode, ScalingPolicy, format_duration
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-def crosscheck(policy: ScalingPolicy, document: Document, methods: Collection[str]) -> list[str]:
+def crosscheck(policy: ScalingPolicy, document: Document) -> list[str]:
     """One sentence for each name that nothing answers to, and for each field that another one makes pointless."""
     return [
         f"{document.place(path)}: {text}"
         for path, text in (
-            *_method(policy, methods),
+            *_method(policy),
             *_preset(policy),
             *_selector(policy),
             *_thresholds(policy),
@@ -75,11 +75,13 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
     return found
 
 
-def _method(policy: ScalingPolicy, methods: Collection[str]) -> list[tuple[FieldPath, str]]:
+def _method(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
     name = policy.spec.forecast.method
-    if name == "auto" or name in methods:
+    if name == "auto" or name in ALL_METHODS:
         return []
-    return [(("spec", "forecast", "method"), f"found {shown(name)}, need auto or a method; {nearest(name, methods)}")]
+    return [
+        (("spec", "forecast", "method"), f"found {shown(name)}, need auto or a method; {nearest(name, ALL_METHODS)}")
+    ]
 
 
 def _preset(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:

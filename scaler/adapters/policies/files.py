@@ -1,14 +1,13 @@
 """Policies from files: read once and strictly, or watched and kept at their last good version."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from forecaster.catalogue import ALL_METHODS
 from scaler.adapters.policies.checks import crosscheck
 from scaler.adapters.policies.documents import Document, read_documents
 from scaler.adapters.policies.problems import describe
@@ -37,9 +36,7 @@ _KUBERNETES_METADATA = frozenset(
 )
 
 
-def parse_policy(
-    body: Any, origin: str, methods: Collection[str] = ALL_METHODS, document: Document | None = None
-) -> ScalingPolicy:
+def parse_policy(body: Any, origin: str, document: Document | None = None) -> ScalingPolicy:
     """A checked policy from a document that was read from `origin` (a file, a ConfigMap, a custom resource).
 
     What Kubernetes itself writes into metadata and status is no part of the policy. Raises PolicyError with one line
@@ -56,26 +53,24 @@ def parse_policy(
         policy = ScalingPolicy.model_validate(own, by_alias=True, by_name=False)
     except ValidationError as error:
         raise PolicyError("\n".join([*absent, *describe(error, document)])) from error
-    problems = [*absent, *crosscheck(policy, document, methods)]
+    problems = [*absent, *crosscheck(policy, document)]
     if problems:
         raise PolicyError("\n".join(problems))
     return policy
 
 
-def load_policy(path: Path | str, methods: Collection[str] = ALL_METHODS) -> ScalingPolicy:
-    """The one policy of a file. `methods`: names that `forecast.method` may hold.
+def load_policy(path: Path | str) -> ScalingPolicy:
+    """The one policy of a file.
 
     Raises PolicyError, one line a problem, each naming file, field, value found and what is allowed.
     """
-    policies = load_policies([path], methods)
+    policies = load_policies([path])
     if len(policies) != 1:
         raise PolicyError(f"{path}: found {len(policies)} policies, need exactly one")
     return policies[0]
 
 
-def load_policies(
-    paths: Path | str | Iterable[Path | str], methods: Collection[str] = ALL_METHODS
-) -> list[ScalingPolicy]:
+def load_policies(paths: Path | str | Iterable[Path | str]) -> list[ScalingPolicy]:
     """Every policy of files and folders (their *.yaml, *.yml, *.json; not deeper), in the order of file names.
 
     Raises one PolicyError with the problems of all files, a line each; also when no policy is found, or one endpoint
@@ -86,7 +81,7 @@ def load_policies(
     given = [paths] if isinstance(paths, (Path, str)) else list(paths)
     origins: dict[EndpointId, str] = {}
     for file in _files(given):
-        read = _read_file(file, methods)
+        read = _read_file(file)
         problems += read.problems
         for policy in read.policies:
             if policy.endpoint in origins:
@@ -109,9 +104,8 @@ class PolicyFiles:
     whose file or document is gone is gone.
     """
 
-    def __init__(self, paths: Sequence[Path | str], methods: Collection[str] = ALL_METHODS) -> None:
+    def __init__(self, paths: Sequence[Path | str]) -> None:
         self._paths = tuple(paths)
-        self._methods = methods
         self._read: dict[Path, _FileContent] = {}
         self._good: dict[Path, dict[EndpointId, ScalingPolicy]] = {}
         self._problems: tuple[str, ...] = ()
@@ -143,7 +137,7 @@ class PolicyFiles:
         digest = _digest(file)
         if file in self._read and digest and self._read[file].digest == digest:
             return
-        read = _read_file(file, self._methods)
+        read = _read_file(file)
         kept = self._good.get(file, {}) if read.problems else {}
         self._good[file] = {**kept, **{policy.endpoint: policy for policy in read.policies}}
         self._read[file] = read
@@ -156,7 +150,7 @@ class _FileContent:
     digest: str
 
 
-def _read_file(file: Path, methods: Collection[str]) -> _FileContent:
+def _read_file(file: Path) -> _FileContent:
     policies: list[ScalingPolicy] = []
     problems: list[str] = []
     digest = ""
@@ -176,7 +170,7 @@ def _read_file(file: Path, methods: Collection[str]) -> _FileContent:
     origins: dict[EndpointId, str] = {}
     for document in documents:
         try:
-            policy = parse_policy(document.body, document.origin, methods, document)
+            policy = parse_policy(document.body, document.origin, document)
         except PolicyError as error:
             problems += str(error).splitlines()
             continue
