@@ -8,6 +8,7 @@ import numpy as np
 
 from scaler.adapters.addresses import without_password
 from scaler.adapters.clock import ScaledClock, SystemClock
+from scaler.adapters.kubernetes.target import KubernetesTarget
 from scaler.adapters.store.store import SqlStore
 from scaler.app.bootstrap import build_clock, build_policies, build_source, build_target
 from scaler.app.settings import Settings
@@ -109,3 +110,18 @@ def _targets(
         else:
             text = f"{state.ready} ready, {len(state.starting)} starting, {state.desired} desired"
             yield Finding(what=f"target {policy.endpoint}", found=text, fine=True)
+    yield from _rivals(target, policies)
+
+
+def _rivals(target: KubernetesTarget, policies: Sequence[ScalingPolicy]) -> Iterator[Finding]:
+    try:
+        rivals = target.rivals(policies)
+    except HeadstartError as error:
+        yield Finding(what="other autoscalers", found=f"not known: {error}", fine=False)
+        return
+    for endpoint, name in rivals.items():
+        text = (
+            f"HPA {name} scales the same target and would undo every order; delete it, or take spec.target.actuation "
+            "HPAFloor"
+        )
+        yield Finding(what=f"target {endpoint}", found=text, fine=False)

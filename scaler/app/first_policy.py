@@ -1,6 +1,6 @@
 """A first policy from what is running: `headstart init`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scaler.domain.policy import ScalingPolicy
@@ -16,6 +16,7 @@ class Running:
     api_version: str
     preset: str
     replicas: int
+    actuation: str = "Scale"
 
 
 def read_running(
@@ -34,19 +35,16 @@ def read_running(
     states = target.observe([policy], clock.now())
     if policy.endpoint not in states:
         raise TargetNotFound(target.problems().get(policy.endpoint, f"{policy.endpoint}: not found"))
-    return Running(
-        name=name,
-        namespace=namespace,
-        kind=kind,
-        api_version=api_version,
-        preset=preset,
-        replicas=states[policy.endpoint].desired,
-    )
+    actuation = "HPAFloor" if target.rivals([policy]) else "Scale"
+    return replace(empty, replicas=states[policy.endpoint].desired, actuation=actuation)
 
 
 def first_policy_text(running: Running) -> str:
     """The policy as YAML with words for what people must decide. It parses; it observes only."""
     most = max(2 * running.replicas, 4)
+    actuation = ""
+    if running.actuation != "Scale":
+        actuation = f"\n    actuation: {running.actuation}   # an HPA scales it and goes on, above the floor set here"
     return f"""\
 # Written from what was running. Nothing is ordered while mode is Observe; see what it would have done with
 # `headstart explain {running.namespace}/{running.name}`.
@@ -55,7 +53,11 @@ kind: InferenceScalingPolicy
 metadata: {{name: {running.name}, namespace: {running.namespace}}}
 spec:
   mode: Observe
-  target: {{apiVersion: {running.api_version}, kind: {running.kind}, name: {running.name}, gpusPerReplica: 1}}
+  target:
+    apiVersion: {running.api_version}
+    kind: {running.kind}
+    name: {running.name}{actuation}
+    gpusPerReplica: 1
   demand:
     unit: requests
     preset: {running.preset}

@@ -119,7 +119,7 @@ class ActuationOutcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Actuation:
-    """What came of an order. `detail` says why it failed; empty otherwise."""
+    """What came of an order. `detail` says why it failed or was not carried out in full; empty otherwise."""
 
     outcome: ActuationOutcome
     detail: str = ""

@@ -59,7 +59,7 @@ MALFORMED = {
     "planned workload": ("spec:\n  workload: Batch\n", ("spec.workload", "Batch is not implemented yet", "Online")),
     "planned actuation": (
         "spec:\n  target: {actuation: KEDA}\n",
-        ("spec.target.actuation", "KEDA is not implemented yet", "Scale"),
+        ("spec.target.actuation", "KEDA is not implemented yet", "Scale, HPAFloor"),
     ),
     "planned budget": ("spec:\n  budget: {priority: 100}\n", ("line 5", "spec.budget", "not implemented yet")),
     "planned rollout": ("spec:\n  rollout: {}\n", ("spec.rollout", "not implemented yet")),
@@ -116,6 +116,10 @@ MALFORMED = {
     "to zero with a floor": (
         "spec:\n  replicas: {min: 2}\n  scaleToZero: {enabled: true}\n",
         ("line 6", "spec.scaleToZero.enabled", "replicas.min = 2"),
+    ),
+    "to zero above a floor": (
+        "spec:\n  target: {actuation: HPAFloor}\n  scaleToZero: {enabled: true}\n",
+        ("line 6", "spec.scaleToZero.enabled", "the floor of an HPA is 1 at least"),
     ),
     "event twice": (
         "spec:\n  forecast:\n    calendar:\n      events:\n"

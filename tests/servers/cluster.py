@@ -20,6 +20,7 @@ CONTROLLERS = (
     "garbage-collector-controller",
     "namespace-controller",
     "disruption-controller",
+    "horizontal-pod-autoscaler-controller",
 )
 
 
@@ -190,6 +191,7 @@ class Cluster:
                 f"--controllers={','.join(CONTROLLERS)}",
                 "--leader-elect=false",
                 "--secure-port=0",
+                "--horizontal-pod-autoscaler-sync-period=1s",
                 "--kube-api-qps=200",
                 "--kube-api-burst=400",
             ],

@@ -29,6 +29,23 @@ def stateful_set(name: str, replicas: int, *, gpus: int = 1) -> dict[str, Any]:
     }
 
 
+def autoscaler(name: str, target: str, *, least: int = 1, most: int = 10) -> dict[str, Any]:
+    """A HorizontalPodAutoscaler of a Deployment by its use of processor time, which nobody here measures: it only keeps
+    replicas within its own bounds."""
+    processor = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [{"type": "Resource", "resource": processor}],
+        },
+    }
+
+
 def custom_resource_definition() -> dict[str, Any]:
     """`ModelServer`, with a scale subresource and a rule of its own: replicas may not be 13."""
     replicas = {"type": "integer", "minimum": 0}

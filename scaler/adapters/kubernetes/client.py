@@ -56,8 +56,8 @@ class ClusterAccess:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScalableKind:
-    """A kind with a scale subresource, as the API server serves it."""
+class ServedKind:
+    """A kind as the API server serves it."""
 
     group: str
     version: str
@@ -109,8 +109,8 @@ class KubernetesApi:
         }
         self._pause = pause
 
-    def read_scale(self, kind: ScalableKind, namespace: str, name: str) -> Json:
-        """The scale subresource. Groups of custom resources and of Kubernetes itself are served alike."""
+    def read_scale(self, kind: ServedKind, namespace: str, name: str) -> Json:
+        """The scale subresource."""
         return self._read(
             f"scale of {kind.plural}/{name} in {namespace}",
             lambda: self._custom.get_namespaced_custom_object_scale(
@@ -118,11 +118,38 @@ class KubernetesApi:
             ),
         )
 
-    def replace_scale(self, kind: ScalableKind, namespace: str, name: str, body: Json) -> Json:
+    def replace_scale(self, kind: ServedKind, namespace: str, name: str, body: Json) -> Json:
         """The scale written once, under the resource version in `body`; Conflict if it is no longer the newest."""
         return _once(
             f"write of the scale of {kind.plural}/{name} in {namespace}",
             lambda: self._custom.replace_namespaced_custom_object_scale(
+                kind.group, kind.version, namespace, kind.plural, name, body, **self._options
+            ),
+        )
+
+    def read_object(self, kind: ServedKind, namespace: str, name: str) -> Json:
+        """Groups of custom resources and of Kubernetes itself are served alike, here and below."""
+        return self._read(
+            f"{kind.plural}/{name} in {namespace}",
+            lambda: self._custom.get_namespaced_custom_object(
+                kind.group, kind.version, namespace, kind.plural, name, **self._options
+            ),
+        )
+
+    def list_objects(self, kind: ServedKind, namespace: str) -> list[Json]:
+        answer = self._read(
+            f"{kind.plural} in {namespace}",
+            lambda: self._custom.list_namespaced_custom_object(
+                kind.group, kind.version, namespace, kind.plural, **self._options
+            ),
+        )
+        return list(answer["items"])
+
+    def patch_object(self, kind: ServedKind, namespace: str, name: str, body: Json) -> Json:
+        """The fields of `body` written once; Conflict if the resource version that it names is no longer the newest."""
+        return _once(
+            f"patch of {kind.plural}/{name} in {namespace}",
+            lambda: self._custom.patch_namespaced_custom_object(
                 kind.group, kind.version, namespace, kind.plural, name, body, **self._options
             ),
         )

@@ -8,12 +8,18 @@ from scaler.domain.policy import ScalingPolicy
 
 @dataclass(frozen=True, kw_only=True)
 class TargetReading:
-    """A target as it was read. `selector` picks its pods; `version` is what an order must name; `uid` is for events."""
+    """A target as it was read. `selector` picks its pods; `version` is what an order must name; `uid` is for events.
+
+    `desired` is what this lever asks for: the replicas themselves, or the floor under another autoscaler, which may
+    hold more. `least` and `most` bound what can be asked (None: no bound but the policy's own).
+    """
 
     desired: int
     version: str
     uid: str
     selector: str
+    least: int = 0
+    most: int | None = None
 
 
 class Lever(Protocol):

@@ -1,6 +1,6 @@
 """The lever `Scale`: the scale subresource of a Deployment, a StatefulSet or any custom resource that has one."""
 
-from scaler.adapters.kubernetes.client import KubernetesApi, ScalableKind
+from scaler.adapters.kubernetes.client import KubernetesApi, ServedKind
 from scaler.adapters.kubernetes.lever import TargetReading
 from scaler.domain.policy import ScalingPolicy
 from scaler.errors import TargetNotFound
@@ -11,7 +11,7 @@ class ScaleSubresource:
 
     def __init__(self, api: KubernetesApi) -> None:
         self._api = api
-        self._kinds: dict[tuple[str, str], ScalableKind] = {}
+        self._kinds: dict[tuple[str, str], ServedKind] = {}
 
     def read(self, policy: ScalingPolicy) -> TargetReading:
         """Raises TargetNotFound also where the kind has no scale subresource, or one without a pod selector."""
@@ -40,13 +40,13 @@ class ScaleSubresource:
         }
         self._api.replace_scale(self._kind(policy), namespace, name, body)
 
-    def _kind(self, policy: ScalingPolicy) -> ScalableKind:
+    def _kind(self, policy: ScalingPolicy) -> ServedKind:
         wanted = policy.spec.target.api_version, policy.spec.target.kind
         if wanted not in self._kinds:
             self._kinds[wanted] = self._discover(*wanted)
         return self._kinds[wanted]
 
-    def _discover(self, api_version: str, kind: str) -> ScalableKind:
+    def _discover(self, api_version: str, kind: str) -> ServedKind:
         group, _, version = api_version.partition("/")
         if not version:
             raise TargetNotFound(f"target {api_version} {kind}: need an apiVersion with a group, such as apps/v1")
@@ -55,7 +55,7 @@ class ScaleSubresource:
         plurals = [one["name"] for one in served if one["kind"] == kind and "/" not in one["name"]]
         for plural in plurals:
             if f"{plural}/scale" in names:
-                return ScalableKind(group=group, version=version, plural=plural)
+                return ServedKind(group=group, version=version, plural=plural)
         scalable = sorted(one["kind"] for one in served if f"{one['name']}/scale" in names)
         what = "has no scale subresource" if plurals else "is not served"
         raise TargetNotFound(

@@ -9,6 +9,7 @@ import structlog
 
 from scaler.adapters.kubernetes.client import PARALLEL_REQUESTS, Json, KubernetesApi, answered
 from scaler.adapters.kubernetes.events import EventWriter
+from scaler.adapters.kubernetes.hpa import AUTOSCALERS, HpaFloor, scales
 from scaler.adapters.kubernetes.lever import Lever, TargetReading
 from scaler.adapters.kubernetes.pods import StartupWatch, replica_state
 from scaler.adapters.kubernetes.scale import ScaleSubresource
@@ -19,7 +20,7 @@ from scaler.domain.policy import Mode, ScalingPolicy
 from scaler.domain.replicas import ReplicaState, StartupObservation
 from scaler.errors import ClusterUnavailable, Conflict, HeadstartError, TargetNotFound
 
-TARGETS: Mapping[str, Callable[[KubernetesApi], Lever]] = {"Scale": ScaleSubresource}
+TARGETS: Mapping[str, Callable[[KubernetesApi], Lever]] = {"Scale": ScaleSubresource, "HPAFloor": HpaFloor}
 """`target.actuation` of a policy -> how its orders are carried out."""
 
 Answer = TypeVar("Answer")
@@ -44,7 +45,7 @@ class KubernetesTarget:
         self._events = EventWriter(api, clock.to_wall)
         self._watch = StartupWatch()
         self._problems: dict[EndpointId, str] = {}
-        self._uids: dict[EndpointId, str] = {}
+        self._targets: dict[EndpointId, TargetReading] = {}
         self._startups: dict[EndpointId, list[StartupObservation]] = {}
 
     def observe(self, policies: Sequence[ScalingPolicy], now: datetime) -> Mapping[EndpointId, ReplicaState]:
@@ -69,24 +70,41 @@ class KubernetesTarget:
             return Actuation(outcome=ActuationOutcome.OBSERVED)
         if policy.spec.mode is Mode.RECOMMEND:
             return Actuation(outcome=ActuationOutcome.RECOMMENDED)
-        if seen.desired == replicas:
-            return Actuation(outcome=ActuationOutcome.UNCHANGED)
+        asked, limited = _within(self._targets.get(policy.endpoint), replicas)
+        if seen.desired == asked:
+            return Actuation(outcome=ActuationOutcome.UNCHANGED, detail=limited)
         try:
-            self._lever(policy).write(policy, replicas, seen.version)
+            self._lever(policy).write(policy, asked, seen.version)
         except Conflict as error:
             return Actuation(outcome=ActuationOutcome.CONFLICT, detail=str(error))
         except ClusterUnavailable as error:
             return Actuation(outcome=ActuationOutcome.FAILED, detail=str(error))
-        return Actuation(outcome=ActuationOutcome.ORDERED)
+        return Actuation(outcome=ActuationOutcome.ORDERED, detail=limited)
 
     def announce(self, policy: ScalingPolicy, decision: Decision) -> None:
         """An event on the target, unless the policy only observes. One that fails costs no order: it is logged."""
         if policy.spec.mode is Mode.OBSERVE:
             return
         try:
-            self._events.write(policy, decision, self._uids.get(policy.endpoint, ""))
+            target = self._targets.get(policy.endpoint)
+            self._events.write(policy, decision, target.uid if target is not None else "")
         except HeadstartError as error:
             _log.warning("event_not_written", endpoint=str(policy.endpoint), problem=str(error))
+
+    def rivals(self, policies: Sequence[ScalingPolicy]) -> Mapping[EndpointId, str]:
+        """Names of the HPA that scales a target which the policy wants to set itself: each would undo the other.
+
+        Raises as the port's methods; Forbidden where HPAs may not be listed.
+        """
+        own = [policy for policy in policies if policy.spec.target.actuation == "Scale"]
+        namespaces = sorted({policy.endpoint.namespace for policy in own})
+        listed = {namespace: self._api.list_objects(AUTOSCALERS, namespace) for namespace in namespaces}
+        return {
+            policy.endpoint: str(autoscaler["metadata"]["name"])
+            for policy in own
+            for autoscaler in listed[policy.endpoint.namespace]
+            if scales(autoscaler, policy)
+        }
 
     def startups(self, policies: Sequence[ScalingPolicy]) -> Mapping[EndpointId, Sequence[StartupObservation]]:
         known = self._startups
@@ -103,19 +121,19 @@ class KubernetesTarget:
         now: datetime,
     ) -> Mapping[EndpointId, ReplicaState]:
         """What was read, by endpoint; what could not be read goes to `problems`."""
-        problems, uids, startups, states = {}, {}, {}, {}
+        problems, read, startups, states = {}, {}, {}, {}
         for policy, target in zip(policies, targets, strict=True):
             own = target if isinstance(target, HeadstartError) else _pods_of(target, pods[policy.endpoint.namespace])
             if isinstance(target, HeadstartError) or isinstance(own, HeadstartError):
                 problems[policy.endpoint] = str(own)
                 continue
-            uids[policy.endpoint] = target.uid
+            read[policy.endpoint] = target
             states[policy.endpoint] = replica_state(target, own, self._clock.to_service)
             startups[policy.endpoint] = self._watch.observe(own, now, self._clock.to_service)
         if not any(isinstance(found, ClusterUnavailable) for found in (*targets, *pods.values())):
             listed = [pod for found in pods.values() if not isinstance(found, HeadstartError) for pod in found]
             self._watch.forget_all_but(pod["metadata"]["uid"] for pod in listed)
-        self._problems, self._uids, self._startups = problems, uids, startups
+        self._problems, self._targets, self._startups = problems, read, startups
         return states
 
 
@@ -143,6 +161,17 @@ class _TurnOfReads:
     def raise_if_silent(self) -> None:
         if self._silent is not None and not self._any_read:
             raise self._silent
+
+
+def _within(target: TargetReading | None, replicas: int) -> tuple[int, str]:
+    """What can be asked of the target, and in words why it is not `replicas` ("": it is)."""
+    if target is None:
+        return replicas, ""
+    asked = max(replicas, target.least)
+    if target.most is not None:
+        asked = min(asked, target.most)
+    bound = "most" if asked < replicas else "least"
+    return asked, "" if asked == replicas else f"asked for {asked}, the {bound} that the target's own autoscaler allows"
 
 
 def _pods_of(target: TargetReading, listed: list[Json] | HeadstartError) -> list[Json] | HeadstartError:

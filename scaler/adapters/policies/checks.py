@@ -28,6 +28,7 @@ def crosscheck(policy: ScalingPolicy, document: Document) -> list[str]:
             *_empty_triggers(policy),
             *_beyond_max(policy),
             *_never_at_zero(policy),
+            *_floor_above_zero(policy),
         )
     ]
 
@@ -142,6 +143,13 @@ def _never_at_zero(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
     if not policy.spec.scale_to_zero.enabled or lowest == 0:
         return []
     text = f"found true, must be false while spec.replicas.min = {lowest}: it never comes to zero"
+    return [(("spec", "scaleToZero", "enabled"), text)]
+
+
+def _floor_above_zero(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    if not policy.spec.scale_to_zero.enabled or policy.spec.target.actuation != "HPAFloor":
+        return []
+    text = "found true, must be false with spec.target.actuation HPAFloor: the floor of an HPA is 1 at least"
     return [(("spec", "scaleToZero", "enabled"), text)]
 
 

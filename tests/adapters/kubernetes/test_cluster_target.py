@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal, get_args
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from tests.servers.kubelet import FakeKubelet
 from tests.servers.manifests import (
     CUSTOM_GROUP,
     CUSTOM_PLURAL,
+    autoscaler,
     custom_resource_definition,
     deployment,
     model_server,
@@ -32,10 +34,14 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def a_policy(
-    namespace: str, name: str = "chat", kind: str = "apps/v1/Deployment", mode: Mode = Mode.ENFORCE
+    namespace: str,
+    name: str = "chat",
+    kind: str = "apps/v1/Deployment",
+    mode: Mode = Mode.ENFORCE,
+    actuation: Literal["Scale", "HPAFloor"] = "Scale",
 ) -> ScalingPolicy:
     api_version, _, kind = kind.rpartition("/")
-    spec = PolicySpec(mode=mode, target=Target(api_version=api_version, kind=kind))
+    spec = PolicySpec(mode=mode, target=Target(api_version=api_version, kind=kind, actuation=actuation))
     return ScalingPolicy(metadata=Metadata(namespace=namespace, name=name), spec=spec)
 
 
@@ -175,17 +181,39 @@ def test_one_target_that_is_missing_does_not_hide_the_others(
 # Orders: every lever, every kind
 
 
-@pytest.fixture(params=["apps/v1/Deployment", "apps/v1/StatefulSet", f"{CUSTOM_GROUP}/v1/ModelServer"])
+KINDS = ("apps/v1/Deployment", "apps/v1/StatefulSet", f"{CUSTOM_GROUP}/v1/ModelServer")
+LEVERS = [*(("Scale", kind) for kind in KINDS), ("HPAFloor", "apps/v1/Deployment")]
+
+
+@pytest.fixture(params=LEVERS, ids=lambda param: f"{param[0]} {param[1]}")
+def any_target(request: pytest.FixtureRequest, api: KubernetesApi, namespace: str) -> ScalingPolicy:
+    """A policy whose target of some kind exists with one replica, and what its lever works on."""
+    actuation, kind = request.param
+    make_target(api, namespace, kind)
+    if actuation == "HPAFloor":
+        make_autoscaler(api, namespace)
+    return a_policy(namespace, kind=kind, actuation=actuation)
+
+
+@pytest.fixture(params=KINDS)
 def any_kind(request: pytest.FixtureRequest, api: KubernetesApi, namespace: str) -> ScalingPolicy:
-    """A policy whose target of some kind exists with one replica."""
-    policy = a_policy(namespace, kind=request.param)
-    if request.param.endswith("Deployment"):
+    """A policy that sets the replicas of a target of some kind, which has one."""
+    make_target(api, namespace, request.param)
+    return a_policy(namespace, kind=request.param)
+
+
+def make_target(api: KubernetesApi, namespace: str, kind: str) -> None:
+    if kind.endswith("Deployment"):
         make_deployment(api, namespace)
-    elif request.param.endswith("StatefulSet"):
+    elif kind.endswith("StatefulSet"):
         api.create(f"/apis/apps/v1/namespaces/{namespace}/statefulsets", stateful_set("chat", 1))
     else:
         make_model_server(api, namespace)
-    return policy
+
+
+def make_autoscaler(api: KubernetesApi, namespace: str, name: str = "chat-by-cpu", most: int = 10) -> None:
+    path = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+    api.create(path, autoscaler(name, "chat", most=most))
 
 
 def make_model_server(api: KubernetesApi, namespace: str) -> None:
@@ -211,18 +239,18 @@ def serves_custom_resource(api: KubernetesApi) -> bool:
 
 
 def test_every_actuation_of_a_policy_has_a_lever() -> None:
-    assert set(TARGETS) == {"Scale"}
-    assert Target.model_fields["actuation"].default in TARGETS
+    assert set(TARGETS) == set(get_args(Target.model_fields["actuation"].annotation))
+    assert set(TARGETS) == {actuation for actuation, _ in LEVERS}
 
 
 def test_an_order_is_carried_out_and_repeating_it_writes_nothing(
-    target: KubernetesTarget, any_kind: ScalingPolicy
+    target: KubernetesTarget, any_target: ScalingPolicy
 ) -> None:
-    before = settled(target, any_kind)
-    assert target.order(any_kind, 3, before).outcome is ActuationOutcome.ORDERED
-    after = settled(target, any_kind)
+    before = settled(target, any_target)
+    assert target.order(any_target, 3, before).outcome is ActuationOutcome.ORDERED
+    after = settled(target, any_target)
     assert after.desired == 3
-    assert target.order(any_kind, 3, after).outcome is ActuationOutcome.UNCHANGED
+    assert target.order(any_target, 3, after).outcome is ActuationOutcome.UNCHANGED
 
 
 def test_zero_can_be_ordered_and_is_read_as_zero(target: KubernetesTarget, any_kind: ScalingPolicy) -> None:
@@ -231,22 +259,23 @@ def test_zero_can_be_ordered_and_is_read_as_zero(target: KubernetesTarget, any_k
 
 
 def test_an_order_under_a_version_that_is_no_longer_newest_is_a_conflict_and_writes_nothing(
-    target: KubernetesTarget, any_kind: ScalingPolicy
+    target: KubernetesTarget, any_target: ScalingPolicy
 ) -> None:
-    stale = settled(target, any_kind)
-    target.order(any_kind, 2, stale)
-    outcome = target.order(any_kind, 7, stale)
+    policy = any_target
+    stale = settled(target, policy)
+    target.order(policy, 2, stale)
+    outcome = target.order(policy, 7, stale)
     assert outcome.outcome is ActuationOutcome.CONFLICT
     assert "409" in outcome.detail
-    assert settled(target, any_kind).desired == 2
+    assert settled(target, policy).desired == 2
 
 
 @pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.RECOMMEND])
 def test_a_policy_that_does_not_enforce_never_writes_an_order(
-    target: KubernetesTarget, any_kind: ScalingPolicy, mode: Mode
+    target: KubernetesTarget, any_target: ScalingPolicy, mode: Mode
 ) -> None:
-    spec = any_kind.spec.model_copy(update={"mode": mode})
-    policy = any_kind.model_copy(update={"spec": spec})
+    spec = any_target.spec.model_copy(update={"mode": mode})
+    policy = any_target.model_copy(update={"spec": spec})
     before = settled(target, policy)
     assert target.order(policy, 5, before).outcome.value in ("observed", "recommended")
     assert seen(target, policy).desired == before.desired
@@ -294,6 +323,97 @@ def test_missing_rights_are_said_and_name_rbac(cluster: Cluster, api: Kubernetes
     assert "RBAC" in nobody.problems()[policy.endpoint]
     with pytest.raises(Forbidden):
         nobody.order(policy, 2, ReplicaState(ready=1, desired=1, version="1"))
+
+
+# Beside an HPA
+
+
+def test_the_hpa_brings_the_replicas_up_to_the_floor(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    make_autoscaler(api, namespace)
+    policy = a_policy(namespace, actuation="HPAFloor")
+    target.order(policy, 3, settled(target, policy))
+    wait_until(lambda: scale_of(api, namespace) == 3, timeout_seconds=20, what="the HPA holds its floor")
+
+
+def test_what_the_hpa_holds_above_the_floor_is_left_to_it(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
+) -> None:
+    kubelet.register_node("beside-an-hpa", gpus=8)
+    make_deployment(api, namespace, replicas=5)
+    make_autoscaler(api, namespace)
+    policy = a_policy(namespace, actuation="HPAFloor")
+    state = wait_for_state(target, policy, lambda state: state.ready == 5, "five are ready")
+    assert state.desired == 1
+    target.order(policy, 3, settled(target, policy))
+    assert settled(target, policy).desired == 3
+    assert scale_of(api, namespace) == 5
+
+
+@pytest.mark.parametrize(
+    ("ordered", "floor", "said"), [(14, 6, "asked for 6, the most"), (0, 1, "asked for 1, the least")]
+)
+def test_a_floor_stays_within_what_the_hpa_allows_and_that_is_said(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str, ordered: int, floor: int, said: str
+) -> None:
+    make_deployment(api, namespace, replicas=2)
+    make_autoscaler(api, namespace, most=6)
+    policy = a_policy(namespace, actuation="HPAFloor")
+    target.order(policy, 2, settled(target, policy))
+    carried_out = target.order(policy, ordered, settled(target, policy))
+    assert (carried_out.outcome, settled(target, policy).desired) == (ActuationOutcome.ORDERED, floor)
+    again = target.order(policy, ordered, settled(target, policy))
+    assert (again.outcome, said in again.detail) == (ActuationOutcome.UNCHANGED, True)
+
+
+def test_an_hpa_that_was_made_anew_under_another_name_is_found(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    make_autoscaler(api, namespace)
+    policy = a_policy(namespace, actuation="HPAFloor")
+    assert target.order(policy, 2, settled(target, policy)).outcome is ActuationOutcome.ORDERED
+    api.delete(f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/chat-by-cpu")
+    make_autoscaler(api, namespace, name="chat-by-queue")
+    assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.ORDERED
+    wait_until(lambda: scale_of(api, namespace) == 4, timeout_seconds=20, what="the new HPA keeps the floor")
+
+
+@pytest.mark.parametrize(
+    ("names", "owner", "said"),
+    [
+        ((), "", "no HorizontalPodAutoscaler"),
+        (("one", "two"), "", "scaled by 2 HPAs (one, two); keep one"),
+        (("keda-hpa-chat",), "chat", "belongs to the ScaledObject chat"),
+    ],
+)
+def test_without_one_hpa_of_its_own_the_floor_says_what_is_wrong(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str, names: tuple[str, ...], owner: str, said: str
+) -> None:
+    make_deployment(api, namespace)
+    for name in names:
+        make_autoscaler(api, namespace, name=name)
+        if owner:
+            reference = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": owner, "uid": "1"}
+            path = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/{name}"
+            api.patch(path, {"metadata": {"ownerReferences": [reference]}})
+    policy = a_policy(namespace, actuation="HPAFloor")
+    assert target.observe([policy], datetime.now(UTC)) == {}
+    assert said in target.problems()[policy.endpoint]
+
+
+def test_an_hpa_that_would_undo_every_order_is_told(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    make_deployment(api, namespace, name="image")
+    make_autoscaler(api, namespace)
+    own, image = a_policy(namespace), a_policy(namespace, name="image")
+    floor = a_policy(namespace, actuation="HPAFloor")
+    assert target.rivals([own, image]) == {own.endpoint: "chat-by-cpu"}
+    assert target.rivals([floor]) == {}
 
 
 # Faults of the API server
@@ -486,17 +606,18 @@ def with_needed_rights(cluster: Cluster) -> KubernetesTarget:
 
 
 def test_these_rights_are_enough_for_everything(
-    with_needed_rights: KubernetesTarget, api: KubernetesApi, any_kind: ScalingPolicy
+    with_needed_rights: KubernetesTarget, api: KubernetesApi, any_target: ScalingPolicy
 ) -> None:
+    policy = any_target
     wait_until(
-        lambda: bool(with_needed_rights.observe([any_kind], datetime.now(UTC))),
+        lambda: bool(with_needed_rights.observe([policy], datetime.now(UTC))),
         timeout_seconds=10,
         what="the API server knows the new rights",
     )
-    assert with_needed_rights.order(any_kind, 2, settled(with_needed_rights, any_kind)).outcome.value == "ordered"
+    assert with_needed_rights.order(policy, 2, settled(with_needed_rights, policy)).outcome.value == "ordered"
     start = datetime.now(UTC)
     for turn in range(2):
-        news = a_decision(any_kind, final=3 + turn, at=start + timedelta(minutes=turn))
-        with_needed_rights.announce(any_kind, news)
-    events = api.get(f"/api/v1/namespaces/{any_kind.endpoint.namespace}/events")["items"]
+        news = a_decision(policy, final=3 + turn, at=start + timedelta(minutes=turn))
+        with_needed_rights.announce(policy, news)
+    events = api.get(f"/api/v1/namespaces/{policy.endpoint.namespace}/events")["items"]
     assert [event["count"] for event in events if event["source"].get("component") == "headstart"] == [2]
