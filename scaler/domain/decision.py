@@ -18,6 +18,7 @@ class Reason(StrEnum):
     REACTIVE_FLOOR = "ReactiveFloor"
     PANIC = "Panic"
     TRIGGER = "Trigger"
+    ROLLOUT = "Rollout"
     SURPRISE = "Surprise"
     KEPT_WARM = "KeptWarm"
     PRE_WARMED = "PreWarmed"

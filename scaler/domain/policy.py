@@ -435,6 +435,15 @@ class Safety(_Part):
     paused: bool = False
 
 
+class Rollout(_Part):
+    """While replicas of two versions of the model server stand: an update under way, or a canary beside the old one."""
+
+    version_label: str = ""
+    """The pods' label that names the version; empty: the hash that Kubernetes gives their template."""
+    hold_scale_in_during_rollout: bool = True
+    """What the new version carries is not known yet, and the old one is wanted for a way back."""
+
+
 class PolicySpec(_Part):
     mode: Mode = Mode.OBSERVE
     workload: Literal["Online"] = "Online"
@@ -451,6 +460,7 @@ class PolicySpec(_Part):
     triggers: tuple[Trigger, ...] = ()
     overrides: tuple[Override, ...] = ()
     safety: Safety = Safety()
+    rollout: Rollout = Rollout()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -490,5 +500,5 @@ class ScalingPolicy(_Part):
         return self.model_dump(mode="json", by_alias=True)
 
 
-PLANNED_FIELDS = frozenset({"spec.budget", "spec.rollout", "spec.workload", "spec.target.actuation"})
+PLANNED_FIELDS = frozenset({"spec.budget", "spec.workload", "spec.target.actuation"})
 """Documented fields (or values of them) that this release does not act on yet: refused, with those words."""

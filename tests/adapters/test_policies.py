@@ -62,7 +62,6 @@ MALFORMED = {
         ("spec.target.actuation", "KEDA is not implemented yet", "Scale, HPAFloor"),
     ),
     "planned budget": ("spec:\n  budget: {priority: 100}\n", ("line 5", "spec.budget", "not implemented yet")),
-    "planned rollout": ("spec:\n  rollout: {}\n", ("spec.rollout", "not implemented yet")),
     "unknown workload": ("spec:\n  workload: Weekly\n", ("spec.workload", "found Weekly", "Online")),
     "wrong risk": ("spec:\n  forecast: {risk: high}\n", ("spec.forecast.risk", "found high", "auto", "a number")),
     "risk out of range": ("spec:\n  forecast: {risk: 1.5}\n", ("spec.forecast.risk", "found 1.5", "auto", "< 1")),

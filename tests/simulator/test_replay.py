@@ -167,6 +167,19 @@ def test_a_rolling_update_at_steady_demand_changes_no_order_and_costs_one_more_r
     assert updated.starts == plain.starts + n
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_scale_in_waits_for_a_rolling_update_unless_the_policy_allows_it(holds):
+    before = round(WARMUP / timedelta(minutes=1)) + 25
+    falling = a_series(np.concatenate([np.full(before, 900.0), np.full(4 * 60 - before, 150.0)]))
+    spec = {"rollout": {"holdScaleInDuringRollout": holds}, "replicas": {"min": 1, "max": 12}}
+    faults = parse_faults(["rolling-update:20m"])
+    request = a_request(trace=falling, spec=spec, faults=faults, with_clairvoyant=False, baselines=())
+    played = run_replay(request, present_advisor).endpoints[CHAT].outcomes[OWN]
+    until = np.flatnonzero(played.starting > 0)[-1]  # its last replacement
+    fell = np.flatnonzero(np.diff(played.desired) < 0)[0] + 1
+    assert (fell > until) == holds
+
+
 def test_starts_on_cold_nodes_take_as_much_longer_as_a_node_takes():
     kept = {"stabilizationWindow": "0s", "policies": [{"type": "Replicas", "value": 1, "period": "15s"}]}
     spec = {"behavior": {"scaleDown": {**kept, "select": "Disabled"}}}

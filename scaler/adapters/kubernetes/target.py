@@ -128,7 +128,9 @@ class KubernetesTarget:
                 problems[policy.endpoint] = str(own)
                 continue
             read[policy.endpoint] = target
-            states[policy.endpoint] = replica_state(target, own, self._clock.to_service)
+            states[policy.endpoint] = replica_state(
+                target, own, self._clock.to_service, policy.spec.rollout.version_label
+            )
             startups[policy.endpoint] = self._watch.observe(own, now, self._clock.to_service)
         if not any(isinstance(found, ClusterUnavailable) for found in (*targets, *pods.values())):
             listed = [pod for found in pods.values() if not isinstance(found, HeadstartError) for pod in found]

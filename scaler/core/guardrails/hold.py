@@ -1,4 +1,4 @@
-"""Scale-in that waits: a trigger's hold, then the HPA's stabilisation windows."""
+"""Scale-in that waits: a trigger's hold, a rollout, then the HPA's stabilisation windows."""
 
 from datetime import timedelta
 from math import ceil
@@ -43,6 +43,13 @@ def triggers(case: Case, order: int) -> GuardrailVerdict:
         floor_replicas = case.current
         why = f"a trigger or threshold holds scale-in until {case.hold_scale_in_until:%H:%M:%S} UTC"
     return verdict("triggers", order, floor_replicas, Reason.TRIGGER, why)
+
+
+def rollout(case: Case, order: int) -> GuardrailVerdict:
+    """No scale-in while replicas of two versions stand, unless the policy allows it."""
+    holds = case.replicas.rolling_out and case.snapshot.policy.spec.rollout.hold_scale_in_during_rollout
+    kept = max(order, case.current) if holds else order
+    return verdict("rollout", order, kept, Reason.ROLLOUT, "replicas of two versions stand: scale-in waits")
 
 
 def stabilization(case: Case, order: int) -> GuardrailVerdict:
