@@ -150,9 +150,9 @@ class Target(_Part):
     kind: str = "Deployment"
     name: str = ""
     """Empty: the policy's own name."""
-    actuation: Literal["Scale", "HPAFloor"] = "Scale"
-    """Scale: its replicas are set. HPAFloor: the HPA that scales it keeps doing so, above a floor (minReplicas) that is
-    set."""
+    actuation: Literal["Scale", "HPAFloor", "KnativeMinScale", "KServeMinReplicas"] = "Scale"
+    """Scale: its replicas are set. The others leave it to the autoscaler that it has and set the floor under that one:
+    minReplicas of its HPA, min-scale of a Knative Service, minReplicas of a KServe InferenceService."""
     gpus_per_replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS, strict=True)] = 1
     cost_per_replica_hour: Positive = 1.0
     """Any currency; only ratios matter."""

@@ -118,7 +118,11 @@ MALFORMED = {
     ),
     "to zero above a floor": (
         "spec:\n  target: {actuation: HPAFloor}\n  scaleToZero: {enabled: true}\n",
-        ("line 6", "spec.scaleToZero.enabled", "the floor of an HPA is 1 at least"),
+        ("line 6", "spec.scaleToZero.enabled", "HPAFloor: that floor is 1 at least"),
+    ),
+    "lever of another kind": (
+        "spec:\n  target: {kind: Deployment, actuation: KnativeMinScale}\n",
+        ("line 5", "spec.target.actuation", "apps/v1 Deployment", "need a target of serving.knative.dev/v1 Service"),
     ),
     "event twice": (
         "spec:\n  forecast:\n    calendar:\n      events:\n"
@@ -359,6 +363,13 @@ def test_engine_metrics_with_scale_to_zero_are_allowed_with_a_warning(tmp_path: 
     text = HEAD + "spec:\n  demand: {preset: vllm}\n  scaleToZero: {enabled: true}\n"
     (warning,) = warnings_for(load_policy(a_file(tmp_path, text)))
     assert "unknown at zero" in warning
+
+
+def test_waking_a_knative_revision_ahead_of_its_request_is_allowed_with_a_warning(tmp_path: Path) -> None:
+    target = "{apiVersion: serving.knative.dev/v1, kind: Service, actuation: KnativeMinScale}"
+    text = HEAD + f"spec:\n  demand: {{preset: istio}}\n  target: {target}\n  scaleToZero: {{enabled: true}}\n"
+    (warning,) = warnings_for(load_policy(a_file(tmp_path, text)))
+    assert "only with its next request" in warning
 
 
 def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import structlog
 from scaler.adapters.kubernetes.client import PARALLEL_REQUESTS, Json, KubernetesApi, answered
 from scaler.adapters.kubernetes.events import EventWriter
 from scaler.adapters.kubernetes.hpa import AUTOSCALERS, HpaFloor, scales
+from scaler.adapters.kubernetes.knative import KnativeMinScale
+from scaler.adapters.kubernetes.kserve import KServeMinReplicas
 from scaler.adapters.kubernetes.lever import Lever, TargetReading
 from scaler.adapters.kubernetes.pods import StartupWatch, replica_state
 from scaler.adapters.kubernetes.scale import ScaleSubresource
@@ -20,7 +22,12 @@ from scaler.domain.policy import Mode, ScalingPolicy
 from scaler.domain.replicas import ReplicaState, StartupObservation
 from scaler.errors import ClusterUnavailable, Conflict, HeadstartError, TargetNotFound
 
-TARGETS: Mapping[str, Callable[[KubernetesApi], Lever]] = {"Scale": ScaleSubresource, "HPAFloor": HpaFloor}
+TARGETS: Mapping[str, Callable[[KubernetesApi], Lever]] = {
+    "Scale": ScaleSubresource,
+    "HPAFloor": HpaFloor,
+    "KnativeMinScale": KnativeMinScale,
+    "KServeMinReplicas": KServeMinReplicas,
+}
 """`target.actuation` of a policy -> how its orders are carried out."""
 
 Answer = TypeVar("Answer")

@@ -11,6 +11,11 @@ from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
 from scaler.domain.policy import Mode, ScalingPolicy, format_duration
 
+KIND_OF = {
+    "KnativeMinScale": ("serving.knative.dev/v1", "Service"),
+    "KServeMinReplicas": ("serving.kserve.io/v1beta1", "InferenceService"),
+}
+"""Levers that work on one kind of target only."""
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -29,6 +34,7 @@ def crosscheck(policy: ScalingPolicy, document: Document) -> list[str]:
             *_beyond_max(policy),
             *_never_at_zero(policy),
             *_floor_above_zero(policy),
+            *_kind_of_lever(policy),
         )
     ]
 
@@ -44,6 +50,11 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
             f"spec.scaleToZero.enabled with spec.demand.preset {preset.name}: these metrics come from the replicas, so "
             "demand is unknown at zero and the endpoint stays there; take demand from a gateway (preset istio, knative "
             "or http, or spec.demand.query)"
+        )
+    if to_zero and spec.scale_to_zero.pre_warm and spec.target.actuation == "KnativeMinScale":
+        found.append(
+            "spec.scaleToZero.preWarm with spec.target.actuation KnativeMinScale: a revision at zero may take a new "
+            "min-scale only with its next request; keep spec.replicas.min at 1 where the first request must not wait"
         )
     target = spec.capacity.utilization.target
     for threshold in spec.reactive.thresholds:
@@ -147,10 +158,20 @@ def _never_at_zero(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
 
 
 def _floor_above_zero(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
-    if not policy.spec.scale_to_zero.enabled or policy.spec.target.actuation != "HPAFloor":
+    actuation = policy.spec.target.actuation
+    if not policy.spec.scale_to_zero.enabled or actuation not in ("HPAFloor", "KServeMinReplicas"):
         return []
-    text = "found true, must be false with spec.target.actuation HPAFloor: the floor of an HPA is 1 at least"
+    text = f"found true, must be false with spec.target.actuation {actuation}: that floor is 1 at least"
     return [(("spec", "scaleToZero", "enabled"), text)]
+
+
+def _kind_of_lever(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    target = policy.spec.target
+    needed = KIND_OF.get(target.actuation)
+    if needed is None or (target.api_version, target.kind) == needed:
+        return []
+    text = f"found {target.actuation} with {target.api_version} {target.kind}, need a target of {' '.join(needed)}"
+    return [(("spec", "target", "actuation"), text)]
 
 
 def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
