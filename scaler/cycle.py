@@ -9,6 +9,7 @@ import numpy as np
 from forecaster.errors import ForecasterError
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.core import rule
+from scaler.core.allocation import PoolUse, within_pools
 from scaler.core.capacity import CapacityObservation, LearnedCapacity, advance, profile_of
 from scaler.core.decide import decide
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
@@ -36,6 +37,7 @@ class TurnReport:
     now: datetime
     records: tuple[DecisionRecord, ...]
     problems: Mapping[str, str]
+    pools: Mapping[str, PoolUse] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -54,6 +56,8 @@ class Cycle:
     turn_length: timedelta = TURN
     learns_capacity: bool = False
     """Refine capacity from what is read, where the policy says so. A simulated replica carries what the policy says."""
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """GPUs of each pool; the orders of one turn stay within them together."""
     capacities: dict[EndpointId, LearnedCapacity] = field(default_factory=dict)
     _last_advice: dict[EndpointId, Advice] = field(default_factory=dict)
     _profiles: dict[EndpointId, CapacityProfile] = field(default_factory=dict)
@@ -74,16 +78,16 @@ class Cycle:
         states = self._observe(policies, now, problems)
         if self.learns_capacity:
             self._learn_capacity(policies, readings, states, now)
+        snapshots = [self._snapshot(policy, now, readings, states, problems) for policy in policies]
+        decisions, pools = within_pools([(snapshot, decide(snapshot)) for snapshot in snapshots], self.pools)
         records = []
-        for policy in policies:
-            snapshot = self._snapshot(policy, now, readings, states, problems)
-            decision = decide(snapshot)
+        for policy, snapshot, decision in zip(policies, snapshots, decisions, strict=True):
             actuation = self._act(policy, decision, snapshot.replicas)
             if actuation.outcome is ActuationOutcome.FAILED:
                 problems[str(policy.endpoint)] = actuation.detail
             records.append(DecisionRecord(snapshot=snapshot, decision=decision, actuation=actuation))
         self.log.append(records)
-        return TurnReport(now=now, records=tuple(records), problems=problems)
+        return TurnReport(now=now, records=tuple(records), problems=problems, pools=pools)
 
     def refit(self, policies: Sequence[ScalingPolicy], startups: Mapping[EndpointId, StartupLaw]) -> Mapping[str, str]:
         """Models and settings of these endpoints fitted anew from their history; returns what failed, by endpoint.

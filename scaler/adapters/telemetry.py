@@ -79,6 +79,11 @@ class Telemetry:
         self._replayed_hours = gauge(
             "headstart_replayed_replica_hours", "Replica-hours the playing setting would have cost lately.", ENDPOINT
         )
+        self._pools = gauge(
+            "headstart_pool_gpus",
+            "GPUs of each pool with a limit: its size, asked for and granted to its endpoints together.",
+            ("pool", "state"),
+        )
         self._known: set[EndpointId] = set()
 
     def turn(self, report: TurnReport, seconds: float) -> None:
@@ -89,6 +94,9 @@ class Telemetry:
             self._errors.labels("endpoint" if "/" in what else what).inc()
         if "policies" not in report.problems:
             self._forget(self._known - {record.decision.endpoint for record in report.records})
+        for pool, use in report.pools.items():
+            for state, gpus in (("size", use.gpus), ("asked", use.asked), ("granted", use.granted)):
+                self._pools.labels(pool, state).set(gpus)
         for record in report.records:
             self._known.add(record.decision.endpoint)
             self._decision(record)

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "RateLimited"
     OVERRIDE = "Override"
     BOUNDED = "Bounded"
+    QUOTA = "Quota"
     PAUSED = "Paused"
 
 

@@ -157,7 +157,8 @@ class Target(_Part):
     cost_per_replica_hour: Positive = 1.0
     """Any currency; only ratios matter."""
     pool: str = ""
-    """Which GPU pool it draws from: a label on metrics and in the API."""
+    """Which GPU pool it draws from. The service is told how many GPUs each pool has (HEADSTART_POOLS) and keeps the
+    orders of all that draw from it within."""
 
 
 class Demand(_Part):
@@ -435,6 +436,13 @@ class Safety(_Part):
     paused: bool = False
 
 
+class Budget(_Part):
+    """Who gives way when the GPUs of a pool do not suffice for all that draw from it."""
+
+    priority: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 100
+    """The higher is served first, down to the others' minimum; equals share."""
+
+
 class Rollout(_Part):
     """While replicas of two versions of the model server stand: an update under way, or a canary beside the old one."""
 
@@ -460,6 +468,7 @@ class PolicySpec(_Part):
     triggers: tuple[Trigger, ...] = ()
     overrides: tuple[Override, ...] = ()
     safety: Safety = Safety()
+    budget: Budget = Budget()
     rollout: Rollout = Rollout()
 
     @model_validator(mode="after")
@@ -500,5 +509,7 @@ class ScalingPolicy(_Part):
         return self.model_dump(mode="json", by_alias=True)
 
 
-PLANNED_FIELDS = frozenset({"spec.budget", "spec.workload", "spec.target.actuation"})
+PLANNED_FIELDS = frozenset(
+    {"spec.budget.gpuHoursPerDay", "spec.budget.costPerDay", "spec.workload", "spec.target.actuation"}
+)
 """Documented fields (or values of them) that this release does not act on yet: refused, with those words."""

@@ -61,7 +61,10 @@ MALFORMED = {
         "spec:\n  target: {actuation: KEDA}\n",
         ("spec.target.actuation", "KEDA is not implemented yet", "Scale, HPAFloor"),
     ),
-    "planned budget": ("spec:\n  budget: {priority: 100}\n", ("line 5", "spec.budget", "not implemented yet")),
+    "planned budget": (
+        "spec:\n  budget: {gpuHoursPerDay: 100}\n",
+        ("line 5", "spec.budget.gpuHoursPerDay", "not implemented yet"),
+    ),
     "unknown workload": ("spec:\n  workload: Weekly\n", ("spec.workload", "found Weekly", "Online")),
     "wrong risk": ("spec:\n  forecast: {risk: high}\n", ("spec.forecast.risk", "found high", "auto", "a number")),
     "risk out of range": ("spec:\n  forecast: {risk: 1.5}\n", ("spec.forecast.risk", "found 1.5", "auto", "< 1")),

@@ -54,6 +54,30 @@ def test_without_a_cluster_policies_and_metrics_are_looked_at_all_the_same(tmp_p
     assert "cannot connect to a cluster with" in seen["cluster"].found
 
 
+@pytest.mark.parametrize(
+    ("pools", "fine", "said"),
+    [
+        ("a100=8", True, "8 GPUs for 1 policies"),
+        ("a100=1", False, "1 GPUs, and the spec.replicas.min of its 1 policies need 2"),
+        ("h100=8", False, "no policy draws from it; spec.target.pool is a100"),
+    ],
+)
+def test_a_pool_that_nobody_draws_from_or_that_is_too_small_is_told(
+    tmp_path: Path, policies: Path, pools: str, fine: bool, said: str
+) -> None:
+    spec = "spec: {target: {pool: a100, gpusPerReplica: 2}, replicas: {min: 1}}\n"
+    (policies / "chat.yaml").write_text(HEAD.replace("NAME", "chat") + spec)
+    settings = load_settings(
+        policies=policies,
+        store=f"sqlite:///{tmp_path}/a.db",
+        prometheus_url="http://127.0.0.1:1",
+        kubeconfig=tmp_path / "nowhere",
+        pools=pools,
+    )
+    (pool,) = [one for one in examine(settings) if one.what.startswith("pool ")]
+    assert (pool.fine, said in pool.found) == (fine, True), pool.found
+
+
 def test_without_policies_it_says_what_could_not_be_asked(tmp_path: Path, policies: Path) -> None:
     (policies / "chat.yaml").write_text("spec: {\n")
     seen = found(tmp_path, policies, "http://127.0.0.1:1")
