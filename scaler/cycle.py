@@ -14,7 +14,7 @@ from scaler.core.capacity import CapacityObservation, LearnedCapacity, advance, 
 from scaler.core.decide import decide
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.endpoint import EndpointId
-from scaler.domain.policy import Mode, ScalingPolicy
+from scaler.domain.policy import LONGEST_WINDOW, Mode, ScalingPolicy
 from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw
 from scaler.domain.snapshot import Snapshot
@@ -23,8 +23,7 @@ from scaler.ports import Advice, Advisor, Clock, DecisionLog, DemandSource, Poli
 
 TURN = timedelta(seconds=15)
 """As the HPA's sync period: a decision is no older than the metrics it reads."""
-LOOK_BACK = timedelta(hours=1)
-"""The HPA's longest window: no stabilisation window or rate period reaches further."""
+LOOK_BACK = LONGEST_WINDOW
 LOOK_BACK_AT_LEAST = timedelta(minutes=2)
 SLOWEST_STARTUP = 4.0
 """Start-ups that take longer than the policy expects by more than this factor are looked back at in part."""
@@ -313,7 +312,7 @@ def _needs_minutes(policy: ScalingPolicy) -> bool:
 def _by_minute(recent: DemandSeries) -> tuple[float, ...]:
     """Demand per second of each of the last full minutes, oldest first, counted back from the newest bin."""
     per_minute = max(1, round(60 / recent.step_seconds))
-    n_minutes = min(len(recent) // per_minute, 60)
+    n_minutes = min(len(recent) // per_minute, 1 + LONGEST_WINDOW // timedelta(minutes=1))
     if n_minutes == 0:
         return ()
     tail = recent.values[-n_minutes * per_minute :].reshape(n_minutes, per_minute)

@@ -38,6 +38,8 @@ SHORTEST_REFIT = timedelta(minutes=1)
 """As often as the service looks who is due."""
 LONGEST_STARTUP = timedelta(days=1)
 """A replica takes minutes. Every turn looks one start-up time ahead in steps of a turn."""
+LONGEST_WINDOW = timedelta(hours=1)
+"""The HPA's longest stabilisation window: no turn looks back further."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -93,6 +95,9 @@ def _at_least(shortest: timedelta) -> AfterValidator:
 
     return AfterValidator(checked)
 
+
+Window = Annotated[Duration, _at_most(LONGEST_WINDOW)]
+PositiveWindow = Annotated[PositiveDuration, _at_most(LONGEST_WINDOW)]
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _BIG = 1e12
@@ -298,7 +303,8 @@ class Threshold(_Part):
 
 class Panic(_Part):
     factor: Factor = 2.0
-    window: PositiveDuration = timedelta(seconds=60)
+    window: PositiveWindow = timedelta(seconds=60)
+    """At most 1h."""
 
 
 class Reactive(_Part):
@@ -323,7 +329,8 @@ class RateLimit(_Part):
 
     type: Literal["Fraction", "Replicas"]
     value: Positive
-    period: PositiveDuration
+    period: PositiveWindow
+    """At most 1h."""
 
     @model_validator(mode="after")
     def _whole_replicas(self) -> Self:
@@ -333,44 +340,49 @@ class RateLimit(_Part):
 
 
 class ScalingRules(_Part):
-    stabilization_window: Literal["auto"] | Duration
+    stabilization_window: Literal["auto"] | Window
+    """At most 1h."""
     policies: tuple[RateLimit, ...]
     select: Literal["Max", "Min", "Disabled"] = "Max"
 
+    @model_validator(mode="after")
+    def _may_move(self) -> Self:
+        if not self.policies and self.select != "Disabled":
+            raise ValueError("policies: need at least one, or select: Disabled; without any nothing would move")
+        return self
 
-def _up() -> ScalingRules:
-    return ScalingRules(
-        stabilization_window=timedelta(0),
-        policies=(
-            RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),
-            RateLimit(type="Replicas", value=4, period=timedelta(seconds=15)),
-        ),
+
+class ScaleUp(ScalingRules):
+    stabilization_window: Window = timedelta(0)
+    policies: tuple[RateLimit, ...] = (
+        RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),
+        RateLimit(type="Replicas", value=4, period=timedelta(seconds=15)),
     )
 
 
-def _down() -> ScalingRules:
-    return ScalingRules(
-        stabilization_window="auto",
-        policies=(RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),),
-    )
+class ScaleDown(ScalingRules):
+    stabilization_window: Literal["auto"] | Window = "auto"
+    policies: tuple[RateLimit, ...] = (RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),)
+
+    @model_validator(mode="after")
+    def _no_more_than_there_is(self) -> Self:
+        over = [limit.value for limit in self.policies if limit.type == "Fraction" and limit.value > 1]
+        if over:
+            raise ValueError(f"policies: found Fraction of {over[0]:g}, need <= 1 (a fraction, not percent)")
+        return self
 
 
 class Behavior(_Part):
     """How fast the order may move: HPA v2's shape and semantics."""
 
-    scale_up: ScalingRules = Field(default_factory=_up)
-    scale_down: ScalingRules = Field(default_factory=_down)
-
-    @model_validator(mode="after")
-    def _up_is_not_auto(self) -> Self:
-        if self.scale_up.stabilization_window == "auto":
-            raise ValueError("scaleUp.stabilizationWindow = auto, must be a duration")
-        return self
+    scale_up: ScaleUp = ScaleUp()
+    scale_down: ScaleDown = ScaleDown()
 
 
 class Growth(_Part):
     growth: Factor
-    within: PositiveDuration
+    within: PositiveWindow
+    """At most 1h."""
 
 
 class TriggerAction(_Part):
@@ -464,7 +476,7 @@ class PolicySpec(_Part):
     forecast: Forecast = Forecast()
     reactive: Reactive = Reactive()
     scale_to_zero: ScaleToZero = ScaleToZero()
-    behavior: Behavior = Field(default_factory=Behavior)
+    behavior: Behavior = Behavior()
     triggers: tuple[Trigger, ...] = ()
     overrides: tuple[Override, ...] = ()
     safety: Safety = Safety()

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from scaler.adapters.policies import (
 )
 from scaler.adapters.policies.documents import read_documents
 from scaler.adapters.prometheus.presets import PRESETS
-from scaler.domain.policy import ScalingPolicy
+from scaler.domain.policy import Behavior, ScalingPolicy
 from scaler.errors import PolicyError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -137,6 +138,26 @@ MALFORMED = {
         ("spec.demand.selector", "found app.kubernetes.io/name", "a label of Prometheus"),
     ),
     "refit without end": ("spec:\n  forecast: {refit: 1ms}\n", ("spec.forecast.refit", "found 1ms", "at least 1m")),
+    "window that no turn looks back on": (
+        "spec:\n  behavior: {scaleDown: {stabilizationWindow: 2h}}\n",
+        ("spec.behavior.scaleDown.stabilizationWindow", "found 2h", "auto or a duration of at most 1h"),
+    ),
+    "growth over hours": (
+        "spec:\n  triggers: [{name: a, when: {growth: 2, within: 3h}, then: {atLeastReplicas: 4}}]\n",
+        ("spec.triggers[0].when.within", "found 3h", "at most 1h"),
+    ),
+    "no policy to move by": (
+        "spec:\n  behavior: {scaleUp: {policies: []}}\n",
+        ("spec.behavior.scaleUp", "need at least one", "select: Disabled"),
+    ),
+    "more than there is": (
+        "spec:\n  behavior: {scaleDown: {policies: [{type: Fraction, value: 10, period: 1m}]}}\n",
+        ("spec.behavior.scaleDown", "Fraction of 10", "<= 1 (a fraction, not percent)"),
+    ),
+    "evidence that is never read": (
+        "spec:\n  safety: {promote: {after: 29d}}\n",
+        ("spec.safety.promote.after", "found 29d", "<= spec.forecast.history = 28d"),
+    ),
     "horizon of ages": ("spec:\n  forecast: {horizon: 900d}\n", ("spec.forecast.horizon", "900d", "at most 400d")),
     "half a region": (
         "spec:\n  forecast: {calendar: {holidays: DE-}}\n",
@@ -303,6 +324,14 @@ def test_the_checked_in_schema_is_the_models() -> None:
     assert (ROOT / "deploy" / "policy.schema.json").read_text() == schema_text()
 
 
+def test_what_a_rule_of_behavior_does_not_name_keeps_its_default(tmp_path: Path) -> None:
+    behavior = "behavior: {scaleUp: {select: Disabled}, scaleDown: {stabilizationWindow: 5m}}"
+    own = load_policy(a_file(tmp_path, f"{HEAD}spec: {{{behavior}}}\n")).spec.behavior
+    default = Behavior()
+    assert own.scale_up == default.scale_up.model_copy(update={"select": "Disabled"})
+    assert own.scale_down == default.scale_down.model_copy(update={"stabilization_window": timedelta(minutes=5)})
+
+
 def test_the_schema_names_fields_as_documents_do_and_refuses_others() -> None:
     schema = policy_schema()
     assert schema["required"] == ["apiVersion", "kind", "metadata"]
@@ -391,6 +420,8 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
         ("overrides: [{name: a, cron: 0 7 * * *, duration: 1h, max: 20}]", "max 20 above spec.replicas.max 10"),
         ("forecast: {history: 1d, horizon: 2d}", "horizon 2d above spec.forecast.history 1d"),
         ("safety: {maxPremium: 5}", "maxPremium 5 is 500%"),
+        ("{demand: {preset: vllm}, slo: {latency: {below: 2s}}, capacity: {learn: false}}", "capacity.learn false"),
+        ("scaleToZero: {preWarm: false}", "scaleToZero without spec.scaleToZero.enabled"),
         ("{mode: Enforce, safety: {promote: {after: 3d}}}", "promote with spec.mode Enforce"),
     ],
 )

@@ -9,7 +9,7 @@ from scaler.adapters.policies.documents import Document, FieldPath, shown
 from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
-from scaler.domain.policy import Mode, ScalingPolicy, format_duration
+from scaler.domain.policy import Mode, ScaleToZero, ScalingPolicy, format_duration
 
 KIND_OF = {
     "KnativeMinScale": ("serving.knative.dev/v1", "Service"),
@@ -35,6 +35,7 @@ def crosscheck(policy: ScalingPolicy, document: Document) -> list[str]:
             *_never_at_zero(policy),
             *_floor_above_zero(policy),
             *_kind_of_lever(policy),
+            *_never_promoted(policy),
         )
     ]
 
@@ -80,6 +81,13 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
         found.append(
             f"spec.safety.maxPremium {spec.safety.max_premium:g} is {spec.safety.max_premium:.0%}: a fraction is meant"
         )
+    if spec.slo.latency is not None and not spec.capacity.learn:
+        found.append(
+            "spec.slo.latency with spec.capacity.learn false: measured latency says what a replica carries, which is "
+            "not learned here; it changes nothing"
+        )
+    if not spec.scale_to_zero.enabled and spec.scale_to_zero != ScaleToZero():
+        found.append("spec.scaleToZero without spec.scaleToZero.enabled: nothing else of it is read")
     if spec.safety.promote is not None and spec.mode is not Mode.OBSERVE:
         found.append(
             f"spec.safety.promote with spec.mode {spec.mode}: the gate is passed by policies that Observe only"
@@ -172,6 +180,14 @@ def _kind_of_lever(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
         return []
     text = f"found {target.actuation} with {target.api_version} {target.kind}, need a target of {' '.join(needed)}"
     return [(("spec", "target", "actuation"), text)]
+
+
+def _never_promoted(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    promote, history = policy.spec.safety.promote, policy.spec.forecast.history
+    if promote is None or promote.after <= history:
+        return []
+    text = f"found {format_duration(promote.after)}, must be <= spec.forecast.history = {format_duration(history)}"
+    return [(("spec", "safety", "promote", "after"), f"{text}: no more of the past is replayed")]
 
 
 def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
