@@ -278,6 +278,15 @@ def test_a_refit_comes_at_once_then_within_its_period_and_then_each_period(world
     assert refits() == 3
 
 
+def test_a_changed_policy_is_refitted_at_once_with_the_start_up_time_that_it_says_now(world: World) -> None:
+    def refitted(*, expected: str) -> object:
+        world.policies.policies = [a_policy(startup={"expected": expected})]
+        world.service.refit_due()
+        return world.turn()["startup_p95_seconds"]
+
+    assert [refitted(expected="150s"), refitted(expected="5m")] == [150.0, 300.0]
+
+
 def test_a_refit_that_failed_is_tried_again_soon(world: World) -> None:
     world.source.error = SourceUnavailable("metrics: no answer")
     world.service.refit_due()
