@@ -46,6 +46,9 @@ class Telemetry:
             buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0),
         )
         self._last_turn = gauge("headstart_last_turn_timestamp_seconds", "Service time of the last finished turn.")
+        self._endpoint = gauge(
+            "headstart_endpoint_info", "Always 1; the label pool is the policy's target.pool.", (*ENDPOINT, "pool")
+        )
         self._replicas = gauge(
             "headstart_replicas",
             "Replicas that are ready, starting, desired by the target, and decided.",
@@ -84,6 +87,7 @@ class Telemetry:
             "GPUs of each pool with a limit: its size, asked for and granted to its endpoints together.",
             ("pool", "state"),
         )
+        self._pool_of: dict[EndpointId, str] = {}
         self._known: set[EndpointId] = set()
 
     def turn(self, report: TurnReport, seconds: float) -> None:
@@ -135,6 +139,7 @@ class Telemetry:
                 self._verdicts.labels(verdict.guardrail, verdict.reason_code.value).inc()
         if decision.held_for_lack_of_knowledge():
             self._holds.labels(*key, decision.verdicts[0].reason_code.value).inc()
+        self._draws_from(decision.endpoint, snapshot.policy.spec.target.pool)
         replicas = snapshot.replicas
         for state, count in (
             ("ready", decision.ready),
@@ -152,14 +157,22 @@ class Telemetry:
         # Not known is NaN on the page as everywhere: a gauge that stands still would look like steady demand.
         self._demand.labels(*key, unit).set(nan if signals is None else signals.demand_now)
         self._ahead.labels(*key).set(nan if signals is None else signals.demand_ahead)
-        if signals is not None and signals.forecast_issued_at is not None:
-            self._forecast_age.labels(*key).set((snapshot.now - signals.forecast_issued_at).total_seconds())
-        if snapshot.choice is not None and snapshot.choice.replayed is not None:
-            self._replayed_missed.labels(*key).set(snapshot.choice.replayed.bad_fraction)
-            self._replayed_hours.labels(*key).set(snapshot.choice.replayed.replica_hours)
+        issued_at = None if signals is None else signals.forecast_issued_at
+        self._forecast_age.labels(*key).set(nan if issued_at is None else (snapshot.now - issued_at).total_seconds())
+        replayed = None if snapshot.choice is None else snapshot.choice.replayed
+        self._replayed_missed.labels(*key).set(nan if replayed is None else replayed.bad_fraction)
+        self._replayed_hours.labels(*key).set(nan if replayed is None else replayed.replica_hours)
+
+    def _draws_from(self, endpoint: EndpointId, pool: str) -> None:
+        """The one pool of the endpoint: another one takes the place of the one before."""
+        if self._pool_of.get(endpoint, pool) != pool:
+            self._endpoint.remove_by_labels({"namespace": endpoint.namespace, "name": endpoint.name})
+        self._pool_of[endpoint] = pool
+        self._endpoint.labels(endpoint.namespace, endpoint.name, pool).set(1)
 
     def _forget(self, gone: set[EndpointId]) -> None:
         per_endpoint = (
+            self._endpoint,
             self._replicas,
             self._demand,
             self._ahead,
@@ -172,5 +185,6 @@ class Telemetry:
         )
         for endpoint in gone:
             self._known.discard(endpoint)
+            self._pool_of.pop(endpoint, None)
             for gauge in per_endpoint:
                 gauge.remove_by_labels({"namespace": endpoint.namespace, "name": endpoint.name})

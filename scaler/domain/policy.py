@@ -197,7 +197,7 @@ class Utilization(_Part):
     target: Annotated[float, Field(gt=0, le=1)] = 0.85
     """Share of perReplica to plan for."""
     low: Fraction = 0.5
-    """Below this share a replica is waste: reported, never a trigger."""
+    """Below this share a replica is waste: reported by replay, never a trigger."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

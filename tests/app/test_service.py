@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,11 @@ def test_of_a_cluster_that_never_answered_page_and_metrics_know_no_count(world: 
     assert [line.split()[-1] for line in gauges] == ["NaN"] * 4
 
 
+def test_a_forecast_that_does_not_play_has_no_age(world: World) -> None:
+    world.turn()
+    assert isnan(world.metric("headstart_forecast_age_seconds{"))
+
+
 def test_a_conflict_is_an_outcome_and_the_next_turn_orders_again(world: World) -> None:
     world.source.demand = 12.0
     world.target.refuse = ActuationOutcome.CONFLICT
@@ -207,6 +213,16 @@ def test_endpoints_have_what_the_contract_names(world: World) -> None:
     contract = {"namespace": "prod", "name": "chat", "mode": "Enforce", "ready": 2, "starting": 0, "desired": 2}
     assert {key: row[key] for key in contract} == contract
     assert row["demand"] == pytest.approx(4.0)
+
+
+def test_the_pool_is_a_label_on_metrics_and_in_the_api(world: World) -> None:
+    for pool in ("a100", "h100"):
+        world.policies.policies = [a_policy(target={"pool": pool})]
+        world.turn()
+        (row,) = world.client.get("/api/v1/endpoints").json()
+        assert row["pool"] == pool
+        assert world.metric(f'headstart_endpoint_info{{name="chat",namespace="prod",pool="{pool}"}}') == 1
+    assert world.metric("headstart_endpoint_info") == 1
 
 
 def test_decisions_are_the_recorded_rows_newest_first(world: World) -> None:

@@ -64,7 +64,9 @@ def test_the_summary_agrees_with_a_recomputation_from_the_timeline(tmp_path):
         demand = sum(float(row["demand"]) for row in table)
         good = sum(float(row["demand"]) for row in table if float(row["wait_seconds"]) <= 10)
         cold = sum(float(row["demand"]) for row in table if int(row["ready"]) == 0)
+        idle = sum(int(row["ready"]) for row in table if float(row["demand"]) < 0.5 * 15 * int(row["ready"]))
         own = figures[strategy]
+        assert own["wasted_replica_hours"] == pytest.approx(idle * 15 / 3600, abs=1e-6)
         assert own["replica_hours"] == pytest.approx(hours)
         assert own["gpu_hours"] == pytest.approx(2 * hours)
         assert own["slo_attainment"] == pytest.approx(good / demand, abs=1e-6)
@@ -253,8 +255,8 @@ def test_several_processes_give_what_one_gives():
     alone = summary(run_replay(request, present_advisor))
     assert summary(run_replay(request, present_advisor, processes=2)) == alone
     each = [found["hpa"] for found in alone["endpoints"].values()]
-    for figure in ("starts", "cancelled_starts"):
-        assert alone["hpa"][figure] == sum(found[figure] for found in each)
+    for figure in ("starts", "cancelled_starts", "wasted_replica_hours"):
+        assert alone["hpa"][figure] == pytest.approx(sum(found[figure] for found in each), abs=1e-6)
 
 
 def test_the_parts_of_one_endpoint_in_several_processes_write_what_one_process_writes(tmp_path, monkeypatch):
