@@ -516,6 +516,12 @@ class ScalingPolicy(_Part):
     def target_name(self) -> str:
         return self.spec.target.name or self.metadata.name
 
+    @property
+    def may_order(self) -> bool:
+        """Whether replicas may be ordered for it: it enforces, or observes until its gate opens."""
+        spec = self.spec
+        return spec.mode is Mode.ENFORCE or (spec.mode is Mode.OBSERVE and spec.safety.promote is not None)
+
     def document(self) -> dict[str, Any]:
         """The policy as it would stand in YAML, every default written out."""
         return self.model_dump(mode="json", by_alias=True)

@@ -486,6 +486,24 @@ def test_a_policy_whose_file_is_gone_is_gone(tmp_path: Path) -> None:
     assert [policy.metadata.name for policy in source.load()] == ["image"]
 
 
+@pytest.mark.parametrize(
+    ("spec", "refused"),
+    [("mode: Enforce", True), ("safety: {promote: {after: 3d}}", True), ("mode: Observe", False)],
+)
+def test_one_policy_orders_replicas_of_a_target_and_others_watch(spec: str, refused: bool, tmp_path: Path) -> None:
+    a_file(tmp_path, HEAD + "spec: {mode: Enforce}\n")
+    other = HEAD.replace("name: chat", "name: chat-two")
+    a_file(tmp_path, f"{other}spec:\n  target: {{name: chat}}\n  {spec}\n", "two.yaml")
+    source = PolicyFiles([tmp_path])
+    assert len(source.load()) == (1 if refused else 2)
+    if not refused:
+        assert len(load_policies(tmp_path)) == 2
+        return
+    with pytest.raises(PolicyError, match="prod/chat-two orders replicas of Deployment chat, which prod/chat does"):
+        load_policies(tmp_path)
+    assert "prod/chat-two orders replicas" in source.problems()[0]
+
+
 def test_a_set_without_any_valid_policy_is_an_error_not_an_empty_set(tmp_path: Path) -> None:
     a_file(tmp_path, HEAD + "spec: {mode: Off}\n")
     with pytest.raises(PolicyError, match=r"spec\.mode"):

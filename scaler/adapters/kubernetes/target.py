@@ -73,10 +73,9 @@ class KubernetesTarget:
 
     def order(self, policy: ScalingPolicy, replicas: int, seen: ReplicaState) -> Actuation:
         """As the port says. A policy that only observes or recommends is never written for, whoever asks."""
-        if policy.spec.mode is Mode.OBSERVE:
-            return Actuation(outcome=ActuationOutcome.OBSERVED)
-        if policy.spec.mode is Mode.RECOMMEND:
-            return Actuation(outcome=ActuationOutcome.RECOMMENDED)
+        if not policy.may_order:
+            recommends = policy.spec.mode is Mode.RECOMMEND
+            return Actuation(outcome=ActuationOutcome.RECOMMENDED if recommends else ActuationOutcome.OBSERVED)
         asked, limited = _within(self._targets.get(policy.endpoint), replicas)
         if seen.desired == asked:
             return Actuation(outcome=ActuationOutcome.UNCHANGED, detail=limited)
@@ -89,8 +88,8 @@ class KubernetesTarget:
         return Actuation(outcome=ActuationOutcome.ORDERED, detail=limited)
 
     def announce(self, policy: ScalingPolicy, decision: Decision) -> None:
-        """An event on the target, unless the policy only observes. One that fails costs no order: it is logged."""
-        if policy.spec.mode is Mode.OBSERVE:
+        """An event on the target, unless it is only observed. One that fails costs no order: it is logged."""
+        if decision.mode is Mode.OBSERVE:
             return
         try:
             target = self._targets.get(policy.endpoint)

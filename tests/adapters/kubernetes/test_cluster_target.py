@@ -13,7 +13,7 @@ from scaler.adapters.kubernetes.client import ClusterAccess, connect
 from scaler.adapters.kubernetes.knative import split
 from scaler.adapters.kubernetes.target import TARGETS, KubernetesTarget
 from scaler.domain.decision import ActuationOutcome, Decision, GuardrailVerdict, Reason
-from scaler.domain.policy import Metadata, Mode, PolicySpec, ScalingPolicy, Target
+from scaler.domain.policy import Metadata, Mode, PolicySpec, Promote, Safety, ScalingPolicy, Target
 from scaler.domain.replicas import ReplicaState
 from scaler.errors import ClusterUnavailable, Forbidden, OrderRejected, TargetNotFound
 from tests.servers.api import ApiError, KubernetesApi
@@ -342,6 +342,14 @@ def test_a_policy_that_does_not_enforce_never_writes_an_order(
     before = settled(target, policy)
     assert target.order(policy, 5, before).outcome.value in ("observed", "recommended")
     assert seen(target, policy).desired == before.desired
+
+
+def test_a_policy_whose_gate_from_observe_has_opened_is_ordered_for(
+    target: KubernetesTarget, any_kind: ScalingPolicy
+) -> None:
+    gated = any_kind.spec.model_copy(update={"mode": Mode.OBSERVE, "safety": Safety(promote=Promote())})
+    policy = any_kind.model_copy(update={"spec": gated})
+    assert target.order(policy, 3, settled(target, policy)).outcome is ActuationOutcome.ORDERED
 
 
 def test_a_target_that_was_deleted_since_it_was_read_is_not_found(
