@@ -357,7 +357,11 @@ def _at_time(limits: AtTime, own: Outcome, result: EndpointResult) -> Sequence[F
         return [Finding(name=name, expected=limits.words(), seen="the test does not reach that time", holds=False)]
     wrong = [(when, count) for when, count in found if not limits.holds(count)]
     when, count = (wrong or found)[0]
-    return [Finding(name=name, expected=limits.words(), seen=f"{count} on {when.astimezone(zone):%Y-%m-%d}", holds=not wrong)]
+    return [
+        Finding(
+            name=name, expected=limits.words(), seen=f"{count} on {when.astimezone(zone):%Y-%m-%d}", holds=not wrong
+        )
+    ]
 
 
 def _never(never: Never, own: Outcome) -> Sequence[Finding]:

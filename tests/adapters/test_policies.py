@@ -421,6 +421,8 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
         ("forecast: {history: 1d, horizon: 2d}", "horizon 2d above spec.forecast.history 1d"),
         ("safety: {maxPremium: 5}", "maxPremium 5 is 500%"),
         ("{demand: {preset: vllm}, slo: {latency: {below: 2s}}, capacity: {learn: false}}", "capacity.learn false"),
+        ("forecast: {risk: 0.97}", "risk 0.97 is played as 0.98"),
+        ("{demand: {unit: concurrency}, capacity: {perReplica: 32}}", "perReplica 32 requests in flight above"),
         ("scaleToZero: {preWarm: false}", "scaleToZero without spec.scaleToZero.enabled"),
         ("{mode: Enforce, safety: {promote: {after: 3d}}}", "promote with spec.mode Enforce"),
     ],

@@ -81,6 +81,14 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
         found.append(
             f"spec.safety.maxPremium {spec.safety.max_premium:g} is {spec.safety.max_premium:.0%}: a fraction is meant"
         )
+    if spec.forecast.risk != "auto":
+        found += _played_risk(spec.forecast.risk)
+    capacity = spec.capacity
+    if not spec.demand.unit.is_rate and capacity.per_replica > capacity.max_concurrency:
+        found.append(
+            f"spec.capacity.perReplica {capacity.per_replica:g} requests in flight above spec.capacity.maxConcurrency "
+            f"{capacity.max_concurrency}: a replica is planned for more than it holds"
+        )
     if spec.slo.latency is not None and not spec.capacity.learn:
         found.append(
             "spec.slo.latency with spec.capacity.learn false: measured latency says what a replica carries, which is "
@@ -93,6 +101,15 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
             f"spec.safety.promote with spec.mode {spec.mode}: the gate is passed by policies that Observe only"
         )
     return found
+
+
+def _played_risk(risk: float) -> list[str]:
+    from forecaster.lead import LEVELS  # compiles when it is imported
+
+    if risk in LEVELS:
+        return []
+    played = min(LEVELS, key=lambda level: abs(level - risk))
+    return [f"spec.forecast.risk {risk:g} is played as {played:g}, the nearest of {', '.join(map(str, LEVELS))}"]
 
 
 def _method(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
