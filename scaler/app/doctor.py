@@ -101,7 +101,9 @@ def _demand(
             continue
         mean = float(np.nanmean(series.values))
         fresh = "" if reading is not None else "; nothing fresh now"
-        text = f"{seen:.0%} of the last day seen, mean {mean:.4g} {policy.spec.demand.unit.value}/s{fresh}"
+        unit = policy.spec.demand.unit
+        per_second = "/s" if unit.is_rate else ""
+        text = f"{seen:.0%} of the last day seen, mean {mean:.4g} {unit.value}{per_second}{fresh}"
         yield Finding(what=f"demand {policy.endpoint}", found=text, fine=reading is not None)
 
 

@@ -366,6 +366,6 @@ def _glossary() -> str:
         "loading time. A request is in time if the step it falls in ends with a wait within the promise; it is cold if "
         "that step ends without a ready replica. Wasted hours are those of ready replicas in steps that use less than "
         "capacity.utilization.low of what they carry. The clairvoyant knows every arrival beforehand and pays for "
-        "starts like everyone else: no strategy that keeps the promise can cost less than its lower bound, and its path shows "
-        "what is reachable. All strategies begin the span with the same replicas.</p>"
+        "starts like everyone else: no strategy that keeps the promise can cost less than its lower bound, and its "
+        "path shows what is reachable. All strategies begin the span with the same replicas.</p>"
     )

@@ -1,10 +1,12 @@
 """What doctor finds: each thing is looked at, whatever became of the others."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from scaler.adapters.addresses import without_password
+from scaler.adapters.clock import SystemClock
 from scaler.adapters.store.store import SqlStore
 from scaler.app.cli.options import show, table
 from scaler.app.doctor import Finding, examine
@@ -76,6 +78,18 @@ def test_a_pool_that_nobody_draws_from_or_that_is_too_small_is_told(
     )
     (pool,) = [one for one in examine(settings) if one.what.startswith("pool ")]
     assert (pool.fine, said in pool.found) == (fine, True), pool.found
+
+
+def test_demand_is_told_in_its_unit_and_a_level_is_no_rate(tmp_path: Path, policies: Path) -> None:
+    now = int(SystemClock().now().timestamp())
+    samples = [[at, "3"] for at in range(now - now % 15 - 86_400, now + 1, 15)]
+    lines = [{"metric": {"namespace": "prod", "service": "chat"}, "values": samples, "value": samples[-1]}]
+    answer = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": lines}}).encode()
+    for unit, told in (("requests", "mean 3 requests/s"), ("concurrency", "mean 3 concurrency")):
+        (policies / "chat.yaml").write_text(f"{HEAD.replace('NAME', 'chat')}spec: {{demand: {{unit: {unit}}}}}\n")
+        with ScriptedServer() as server:
+            server.always(answer)
+            assert found(tmp_path, policies, server.url)["demand prod/chat"].found.endswith(told)
 
 
 def test_without_policies_it_says_what_could_not_be_asked(tmp_path: Path, policies: Path) -> None:
