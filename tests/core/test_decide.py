@@ -113,10 +113,23 @@ def test_last_good_plans_from_an_old_reading_up_to_its_age_limit():
         assert decide(a_snapshot(policy, signals=signals)).final == expected
 
 
+def test_last_good_lets_nothing_go_while_the_present_is_not_known():
+    policy = a_policy({"safety": {"missingMetrics": "LastGood"}})
+    for age_seconds, expected in ((60, 2), (75, 5)):
+        signals = some_signals(2, read_at=NOON - age_seconds * SECOND)
+        assert decide(a_snapshot(policy, signals=signals, replicas=some_replicas(5))).final == expected
+
+
 def test_floor_keeps_one_replica_standing_while_blind():
     policy = a_policy({"safety": {"missingMetrics": "Floor"}})
     assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(0))).final == 1
     assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(5))).final == 5
+
+
+def test_floor_while_blind_is_no_more_than_an_active_override_allows():
+    off = {"name": "off", "cron": "0 0 * * *", "duration": "24h", "max": 0}
+    policy = a_policy({"safety": {"missingMetrics": "Floor"}, "overrides": [off]})
+    assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(0))).final == 0
 
 
 def test_an_old_forecast_is_replaced_by_the_reactive_plan():
