@@ -79,6 +79,10 @@ MALFORMED = {
         "spec:\n  demand: {preset: vllm}\n  reactive:\n    thresholds:\n      - {signal: queue, above: 5}\n",
         ("line 8", "spec.reactive.thresholds[0].signal", "found queue", "queue_depth"),
     ),
+    "cache in percent": (
+        "spec:\n  demand: {preset: vllm}\n  reactive: {thresholds: [{signal: kv_cache_usage, above: 80}]}\n",
+        ("spec.reactive.thresholds[0].above", "found 80", "< 1 (a fraction, not percent)"),
+    ),
     "latency without signal": (
         "spec:\n  demand: {preset: triton}\n  slo: {latency: {below: 2s}}\n",
         ("spec.slo.latency", "triton has no latency"),
@@ -421,6 +425,10 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
         ("forecast: {history: 1d, horizon: 2d}", "horizon 2d above spec.forecast.history 1d"),
         ("safety: {maxPremium: 5}", "maxPremium 5 is 500%"),
         ("{demand: {preset: vllm}, slo: {latency: {below: 2s}}, capacity: {learn: false}}", "capacity.learn false"),
+        (
+            "{demand: {preset: vllm}, reactive: {thresholds: [{signal: in_flight, above: 16}]}}",
+            "in_flight above 16 with spec.capacity.maxConcurrency 16",
+        ),
         ("forecast: {risk: 0.97}", "risk 0.97 is played as 0.98"),
         ("{demand: {unit: concurrency}, capacity: {perReplica: 32}}", "perReplica 32 requests in flight above"),
         ("scaleToZero: {preWarm: false}", "scaleToZero without spec.scaleToZero.enabled"),

@@ -65,6 +65,11 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
                 f"spec.capacity.utilization.target {target:g}: where the cache fills with load, replicas that are used "
                 "as planned are above the threshold, which then orders more than the plan; set it higher"
             )
+        if threshold.signal == "in_flight" and threshold.above >= spec.capacity.max_concurrency:
+            found.append(
+                f"spec.reactive.thresholds in_flight above {threshold.above:g} with spec.capacity.maxConcurrency "
+                f"{spec.capacity.max_concurrency}: a replica never holds more, the threshold is never exceeded"
+            )
     highest = spec.replicas.max
     for override in spec.overrides:
         if override.max is not None and override.max > highest:
@@ -217,6 +222,9 @@ def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
             known = ", ".join(sorted(preset.per_replica)) or "no such signal"
             text = f"found {shown(threshold.signal)}, preset {preset.name} has {known}"
             found.append((("spec", "reactive", "thresholds", index, "signal"), text))
+        elif threshold.signal == "kv_cache_usage" and threshold.above >= 1:
+            text = f"found {threshold.above:g}, need < 1 (a fraction, not percent): the whole cache is 1"
+            found.append((("spec", "reactive", "thresholds", index, "above"), text))
     return found
 
 
