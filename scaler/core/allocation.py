@@ -78,7 +78,10 @@ def within_pools(
     for pool, gpus in pools.items():
         members = [i for i, (snapshot, _) in enumerate(turns) if _draws_from(snapshot, pool)]
         orders = {i: _claim(*turns[i]) for i in members if _is_order(*turns[i])}
-        others = [_standing_gpus(*turns[i]) for i in members if i not in orders]
+        scaled = {turns[i][0].policy.scaled for i in orders}
+        # Who only watches a target, beside the one that orders or beside others, holds no GPUs of its own.
+        watched = {turns[i][0].policy.scaled: turns[i] for i in members if turns[i][0].policy.scaled not in scaled}
+        others = [_standing_gpus(*turn) for turn in watched.values()]
         known = [count for count in others if count is not None]
         occupied = sum(known)
         claims = list(orders.values())

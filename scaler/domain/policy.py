@@ -517,6 +517,12 @@ class ScalingPolicy(_Part):
         return self.spec.target.name or self.metadata.name
 
     @property
+    def scaled(self) -> tuple[str, str, str, str]:
+        """What is scaled: namespace, API version, kind and name. Policies of one target have it in common."""
+        target = self.spec.target
+        return self.metadata.namespace, target.api_version, target.kind, self.target_name
+
+    @property
     def may_order(self) -> bool:
         """Whether replicas may be ordered for it: it enforces, or observes until its gate opens."""
         spec = self.spec

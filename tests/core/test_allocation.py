@@ -139,3 +139,12 @@ def test_a_hold_gives_way_to_nobody():
 def test_replicas_without_a_gpu_count_for_nothing():
     embed = a_turn("embed", 8.5, 10, gpus=0)
     assert orders([a_turn("chat", 6.8, 4), embed], a100=8) == [8, embed[1].final]
+
+
+def test_a_policy_that_watches_beside_the_one_that_orders_holds_no_gpus_of_its_own():
+    target = {"pool": "a100", "name": "chat"}
+    acting = a_policy({"target": target}, name="chat")
+    watching = [a_policy({"target": target, "mode": "Observe"}, name=name) for name in ("bolder", "calmer")]
+    snapshots = [a_snapshot(policy, signals=some_signals(2, ahead=8)) for policy in (acting, *watching)]
+    decisions, uses = within_pools([(snapshot, decide(snapshot)) for snapshot in snapshots], {"a100": 6})
+    assert (decisions[0].final, uses["a100"].granted) == (6, 6)

@@ -211,20 +211,19 @@ def _files(paths: Iterable[Path | str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-_Target = tuple[str, ...]
-"""Namespace, API version, kind and name of what is scaled."""
+_Target = tuple[str, str, str, str]
+"""ScalingPolicy.scaled."""
 
 
 def _taken(file: Path, policy: ScalingPolicy, orderers: dict[_Target, EndpointId]) -> list[str]:
     """What is wrong where another policy orders replicas of the same target; notes in `orderers` that this one does."""
-    target = policy.spec.target
-    scaled = (policy.endpoint.namespace, target.api_version, target.kind, policy.target_name)
-    first = orderers.setdefault(scaled, policy.endpoint) if policy.may_order else policy.endpoint
+    first = orderers.setdefault(policy.scaled, policy.endpoint) if policy.may_order else policy.endpoint
     if first == policy.endpoint:
         return []
+    _, _, kind, name = policy.scaled
     return [
-        f"{file}: spec.target: {policy.endpoint} orders replicas of {target.kind} {policy.target_name}, which {first} "
-        "does already; need one policy that does, beside it others may Observe or Recommend"
+        f"{file}: spec.target: {policy.endpoint} orders replicas of {kind} {name}, which {first} does already; need "
+        "one policy that does, beside it others may Observe or Recommend"
     ]
 
 
