@@ -87,7 +87,8 @@ class Telemetry:
             "GPUs of each pool with a limit: its size, asked for and granted to its endpoints together.",
             ("pool", "state"),
         )
-        self._pool_of: dict[EndpointId, str] = {}
+        self._labels: dict[EndpointId, tuple[str, str]] = {}
+        """Pool and unit, as the policies of the last turn name them."""
         self._known: set[EndpointId] = set()
 
     def turn(self, report: TurnReport, seconds: float) -> None:
@@ -139,7 +140,9 @@ class Telemetry:
                 self._verdicts.labels(verdict.guardrail, verdict.reason_code.value).inc()
         if decision.held_for_lack_of_knowledge():
             self._holds.labels(*key, decision.verdicts[0].reason_code.value).inc()
-        self._draws_from(decision.endpoint, snapshot.policy.spec.target.pool)
+        pool, unit = snapshot.policy.spec.target.pool, snapshot.policy.spec.demand.unit.value
+        self._forget_other_labels(decision.endpoint, (pool, unit))
+        self._endpoint.labels(*key, pool).set(1)
         replicas = snapshot.replicas
         for state, count in (
             ("ready", decision.ready),
@@ -153,7 +156,6 @@ class Telemetry:
         for statistic, span in (("p50", law.p50), ("p95", law.p95), ("mean", law.mean)):
             self._startup.labels(*key, statistic).set(span.total_seconds())
         signals = snapshot.signals
-        unit = snapshot.policy.spec.demand.unit.value
         # Not known is NaN on the page as everywhere: a gauge that stands still would look like steady demand.
         self._demand.labels(*key, unit).set(nan if signals is None else signals.demand_now)
         self._ahead.labels(*key).set(nan if signals is None else signals.demand_ahead)
@@ -163,12 +165,12 @@ class Telemetry:
         self._replayed_missed.labels(*key).set(nan if replayed is None else replayed.bad_fraction)
         self._replayed_hours.labels(*key).set(nan if replayed is None else replayed.replica_hours)
 
-    def _draws_from(self, endpoint: EndpointId, pool: str) -> None:
-        """The one pool of the endpoint: another one takes the place of the one before."""
-        if self._pool_of.get(endpoint, pool) != pool:
-            self._endpoint.remove_by_labels({"namespace": endpoint.namespace, "name": endpoint.name})
-        self._pool_of[endpoint] = pool
-        self._endpoint.labels(endpoint.namespace, endpoint.name, pool).set(1)
+    def _forget_other_labels(self, endpoint: EndpointId, labels: tuple[str, str]) -> None:
+        """A policy that names another pool or unit now leaves no gauge under the one before."""
+        if self._labels.get(endpoint, labels) != labels:
+            for gauge in (self._endpoint, self._demand):
+                gauge.remove_by_labels({"namespace": endpoint.namespace, "name": endpoint.name})
+        self._labels[endpoint] = labels
 
     def _forget(self, gone: set[EndpointId]) -> None:
         per_endpoint = (
@@ -185,6 +187,6 @@ class Telemetry:
         )
         for endpoint in gone:
             self._known.discard(endpoint)
-            self._pool_of.pop(endpoint, None)
+            self._labels.pop(endpoint, None)
             for gauge in per_endpoint:
                 gauge.remove_by_labels({"namespace": endpoint.namespace, "name": endpoint.name})

@@ -429,6 +429,8 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
             "{demand: {preset: vllm}, reactive: {thresholds: [{signal: in_flight, above: 16}]}}",
             "in_flight above 16 with spec.capacity.maxConcurrency 16",
         ),
+        ("forecast: {history: 6h, horizon: 1h}", "history 6h: with less than 12h"),
+        ("budget: {priority: 200}", "priority 200 without spec.target.pool"),
         ("forecast: {risk: 0.97}", "risk 0.97 is played as 0.98"),
         ("{demand: {unit: concurrency}, capacity: {perReplica: 32}}", "perReplica 32 requests in flight above"),
         ("scaleToZero: {preWarm: false}", "scaleToZero without spec.scaleToZero.enabled"),

@@ -225,6 +225,15 @@ def test_the_pool_is_a_label_on_metrics_and_in_the_api(world: World) -> None:
     assert world.metric("headstart_endpoint_info") == 1
 
 
+def test_demand_in_a_unit_that_the_policy_no_longer_has_is_gone(world: World) -> None:
+    for unit in ("requests", "tokens"):
+        world.policies.policies = [a_policy(demand={"unit": unit, "preset": "vllm"})]
+        world.turn()
+    assert world.metric("headstart_demand{") == world.metric(
+        'headstart_demand{name="chat",namespace="prod",unit="tokens"}'
+    )
+
+
 def test_decisions_are_the_recorded_rows_newest_first(world: World) -> None:
     world.turn()
     last = world.turn()

@@ -1,6 +1,7 @@
 """What a policy's parts cannot know by themselves: names that stand elsewhere in the product, and one another."""
 
 import re
+from datetime import timedelta
 
 from forecaster.calendar import DemandCalendar
 from forecaster.catalogue import ALL_METHODS
@@ -9,13 +10,15 @@ from scaler.adapters.policies.documents import Document, FieldPath, shown
 from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
-from scaler.domain.policy import Mode, ScaleToZero, ScalingPolicy, format_duration
+from scaler.domain.policy import Budget, Mode, ScaleToZero, ScalingPolicy, format_duration
 
 KIND_OF = {
     "KnativeMinScale": ("serving.knative.dev/v1", "Service"),
     "KServeMinReplicas": ("serving.kserve.io/v1beta1", "InferenceService"),
 }
 """Levers that work on one kind of target only."""
+ENOUGH_HISTORY = timedelta(hours=12)
+"""Before so much is known the cautious default plays."""
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -77,6 +80,15 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
                 f"spec.overrides {override.name} with max {override.max} above spec.replicas.max {highest}: the lower "
                 "one holds; raise spec.replicas.max to allow more"
             )
+    if spec.forecast.history < ENOUGH_HISTORY:
+        found.append(
+            f"spec.forecast.history {format_duration(spec.forecast.history)}: with less than "
+            f"{format_duration(ENOUGH_HISTORY)} of the past nothing is learnt from replaying it"
+        )
+    if spec.budget.priority != Budget().priority and not spec.target.pool:
+        found.append(
+            f"spec.budget.priority {spec.budget.priority} without spec.target.pool: it says who gives way in a pool"
+        )
     if spec.forecast.horizon > spec.forecast.history:
         found.append(
             f"spec.forecast.horizon {format_duration(spec.forecast.horizon)} above spec.forecast.history "
