@@ -154,3 +154,19 @@ def test_patterns_stay_between_low_and_high_and_repeat(pattern):
     assert series.values.max() < 12.0
     assert series.values.max() > 8.0
     assert np.array_equal(series.values, drawn().values)
+
+
+def test_a_pattern_of_concurrency_is_a_level_and_stays_the_same_within_a_minute():
+    shown = []
+
+    def watching(foreseen, faults, reactive_only):
+        shown.extend(foreseen.values())
+        return present_advisor(foreseen, faults, reactive_only)
+
+    traffic = {"pattern": "constant", "high": 20, "days": 0.1, "warmup": "1h"}
+    policy = a_policy({"demand": {"unit": "concurrency"}})
+    run_policy_test(
+        a_test([{"starts": {"atLeast": 0}}], traffic=traffic), lambda path: policy, lambda *_: None, watching
+    )
+    minutes = shown[0].values.reshape(-1, 4)
+    assert (minutes == minutes[:, :1]).all()
