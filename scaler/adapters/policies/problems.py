@@ -12,7 +12,6 @@ from scaler.adapters.policies.documents import Document, FieldPath, dotted, show
 from scaler.domain.policy import A_TIME, PLANNED_FIELDS, ScalingPolicy
 
 PLANNED_VALUES: Mapping[str, tuple[str, ...]] = {
-    "spec.workload": ("Streaming", "Batch"),
     "spec.target.actuation": ("KEDA",),
 }
 """Documented values that this release refuses with those words."""
