@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from math import inf
 from typing import Annotated, Any, Literal, Self
 from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
@@ -326,8 +327,9 @@ def _held(expectation: Expectation, result: EndpointResult) -> Sequence[Finding]
     name = next(field for field in type(expectation).model_fields if getattr(expectation, field) is not None)
     shown = to_camel(name)
     if expectation.gpu_hours_vs is not None:
-        other = figures(result.outcomes[expectation.gpu_hours_vs.baseline], result)["gpu_hours"]
-        share = seen["gpu_hours"] / other if other > 0 else float("inf")
+        # By replica-hours: the same share, also where a replica has no GPU.
+        hours, other = own.replica_hours, result.outcomes[expectation.gpu_hours_vs.baseline].replica_hours
+        share = hours / other if other > 0 else (1.0 if hours == 0 else inf)
         text = f"{expectation.gpu_hours_vs.words()} of {expectation.gpu_hours_vs.baseline}"
         return [Finding(name=shown, expected=text, seen=f"{share:.4g}", holds=expectation.gpu_hours_vs.holds(share))]
     if expectation.ready_replicas is not None:

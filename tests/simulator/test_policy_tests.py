@@ -50,6 +50,12 @@ def test_what_is_not_as_expected_is_shown_beside_what_was_seen():
     assert "+ readyReplicas at 05:30: " in outcome.diff()
 
 
+def test_the_share_of_a_baseline_is_known_without_gpus_too():
+    expected = [{"gpuHoursVs": {"baseline": "hpa", "atLeast": 0.1, "atMost": 3}}]
+    for gpus in (0, 1):
+        assert ran(expected, a_policy({"target": {"gpusPerReplica": gpus}, "replicas": {"min": 1, "max": 9}})).passed
+
+
 def test_a_time_of_day_is_local_to_the_policy():
     policy = a_policy({"forecast": {"calendar": {"timezone": "Asia/Tokyo"}}, "replicas": {"min": 1}})
     outcome = ran([{"readyReplicas": {"at": "04:00", "atLeast": 0}}], policy)
