@@ -41,7 +41,12 @@ def read_running(
 
 def first_policy_text(running: Running) -> str:
     """The policy as YAML with words for what people must decide. It parses; it observes only."""
+    from scaler.adapters.prometheus.presets import PRESETS
+
     most = max(2 * running.replicas, 4)
+    preset = PRESETS.get(running.preset)
+    labels = preset.default_selector(running.namespace, running.name) if preset is not None else {}
+    selector = ", ".join(f"{label}: {value}" for label, value in labels.items())
     actuation = ""
     if running.actuation != "Scale":
         actuation = f"\n    actuation: {running.actuation}   # an HPA scales it and goes on, above the floor set here"
@@ -61,7 +66,7 @@ spec:
   demand:
     unit: requests
     preset: {running.preset}
-    selector: {{namespace: {running.namespace}}}   # labels that single this endpoint out; check with `headstart doctor`
+    selector: {{{selector}}}   # labels that single this endpoint out; check with `headstart doctor`
   slo: {{queueWait: 10s, objective: 0.99}}
   capacity: {{perReplica: 1.0, maxConcurrency: 16}}   # measure: requests a second that one replica serves at the SLO
   startup: {{expected: 150s}}   # measure: from ordered to ready; it is learned from then on

@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 import structlog
+import yaml
 
+from scaler.adapters.policies import parse_policy
+from scaler.adapters.prometheus.presets import PRESETS
 from scaler.adapters.store.store import SqlStore
 from scaler.adapters.traces import write_trace
 from scaler.app.demo.traffic import generate
+from scaler.app.first_policy import Running, first_policy_text
 from scaler.cycle import Cycle
 from tests.adapters.scripted import ScriptedServer
 from tests.app.fakes import FakeClock, FakePolicies, FakeSource, FakeTarget, PlainAdvisor, a_policy
@@ -446,6 +450,15 @@ def test_validate_says_ok_for_each_policy_that_is(policy: Path, run: Run) -> Non
     done = run("validate", policy)
     assert done.returncode == 0
     assert done.stdout.startswith("ok: prod/chat (Enforce, 1..10 replicas")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_first_policy_selects_one_endpoint_by_the_labels_of_its_preset(preset: str) -> None:
+    running = Running(
+        name="chat", namespace="prod", kind="Deployment", api_version="apps/v1", preset=preset, replicas=2
+    )
+    policy = parse_policy(yaml.safe_load(first_policy_text(running)), "first policy")
+    assert policy.spec.demand.selector == PRESETS[preset].default_selector("prod", "chat")
 
 
 def test_the_schema_is_json_and_knows_the_kind(run: Run) -> None:
