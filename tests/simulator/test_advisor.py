@@ -97,6 +97,14 @@ def test_what_is_no_worse_than_the_shadow_passes_the_gate_once_enough_was_replay
         assert decide(a_snapshot(gated, choice=advice.choice)).mode is mode, after
 
 
+def test_an_endpoint_that_the_arrival_law_rules_is_no_worse_than_its_shadow_which_that_law_rules_too() -> None:
+    rare = np.zeros(N)
+    rare[::40] = 1.0
+    (*_, advice) = advised(SelfReplayAdvisor(), rare, policy(scaleToZero={"enabled": True, "minIdle": "0s"}), WARM + 2)
+    gated = policy(mode="Observe", safety={"promote": {"after": "12h"}})
+    assert decide(a_snapshot(gated, choice=advice.choice)).mode is Mode.ENFORCE
+
+
 def test_demand_that_was_not_seen_for_a_minute_gives_no_signals(turn_by_turn: Sequence[Advice]) -> None:
     assert turn_by_turn[102].signals is not None  # half of the last minute was seen
     assert turn_by_turn[106].signals is None

@@ -165,7 +165,7 @@ class EndpointReplay:
             chosen_at=now,
             replayed=self._replayed_cost(own) if enough else None,
             runner_up=self._replayed_cost(other) if enough and other != own else None,
-            shadow=self._replayed_cost(self.paths.shadow()) if enough else None,
+            shadow=self._replayed_cost(own if self.is_sparse else self.paths.shadow()) if enough else None,
             replayed_for=timedelta(hours=self.paths.sums.hours),
             demoted=self.paths.why_demoted(at),
             surprised=self.paths.surprised(at, SURPRISED_FOR // self.step),
