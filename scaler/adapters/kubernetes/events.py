@@ -108,8 +108,6 @@ def is_trouble(decision: Decision) -> bool:
 
 def message_of(decision: Decision) -> str:
     text = decision.sentence()
-    if decision.held_for_lack_of_knowledge():
-        text += "; " + "; ".join(verdict.reason for verdict in decision.verdicts)
     if decision.mode is Mode.RECOMMEND:
         text = f"(recommended only) {text}"
     return text[:LONGEST_MESSAGE]
