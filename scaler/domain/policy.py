@@ -150,9 +150,9 @@ class Target(_Part):
     kind: str = "Deployment"
     name: str = ""
     """Empty: the policy's own name."""
-    actuation: Literal["Scale", "HPAFloor"] = "Scale"
+    actuation: Literal["Scale", "HPAFloor", "KEDA"] = "Scale"
     """Scale: its replicas are set. HPAFloor: the HPA that scales it keeps doing so, above a floor (minReplicas) that is
-    set."""
+    set. KEDA: the replicas are what KEDA is served, by its external scaler interface."""
     gpus_per_replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS, strict=True)] = 1
     cost_per_replica_hour: Positive = 1.0
     """Any currency; only ratios matter."""

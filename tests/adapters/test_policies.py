@@ -58,8 +58,8 @@ MALFORMED = {
     "unknown mode": ("spec:\n  mode: enforce\n", ("spec.mode", "found enforce", "Observe, Recommend, Enforce")),
     "planned workload": ("spec:\n  workload: Batch\n", ("spec.workload", "Batch is not implemented yet", "Online")),
     "planned actuation": (
-        "spec:\n  target: {actuation: KEDA}\n",
-        ("spec.target.actuation", "KEDA is not implemented yet", "Scale, HPAFloor"),
+        "spec:\n  target: {actuation: KServeMinReplicas}\n",
+        ("spec.target.actuation", "KServeMinReplicas is not implemented yet", "Scale, HPAFloor, KEDA"),
     ),
     "planned budget": ("spec:\n  budget: {priority: 100}\n", ("line 5", "spec.budget", "not implemented yet")),
     "planned rollout": ("spec:\n  rollout: {}\n", ("spec.rollout", "not implemented yet")),

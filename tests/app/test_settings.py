@@ -36,6 +36,7 @@ def test_addresses_headers_and_paths_are_read_from_text(monkeypatch: pytest.Monk
         ("turn", "soon", ["--turn", "'soon'", "30s, 5m, 2h"]),
         ("turn", "0s", ["--turn", "'0s'", "greater than 0s"]),
         ("http", "8080", ["--http", "'8080'", "HOST:PORT"]),
+        ("keda", "8081", ["--keda", "'8081'", "HOST:PORT"]),
         ("http", "localhost:99999", ["--http", "HOST:PORT"]),
         ("time_scale", "-2", ["--time-scale", "'-2'"]),
         ("log_level", "loud", ["--log-level", "'loud'", "'debug', 'info', 'warning' or 'error'"]),

@@ -29,14 +29,15 @@ def stateful_set(name: str, replicas: int, *, gpus: int = 1) -> dict[str, Any]:
     }
 
 
-def autoscaler(name: str, target: str, *, least: int = 1, most: int = 10) -> dict[str, Any]:
+def autoscaler(name: str, target: str, *, least: int = 1, most: int = 10, scaled_object: str = "") -> dict[str, Any]:
     """A HorizontalPodAutoscaler of a Deployment by its use of processor time, which nobody here measures: it only keeps
-    replicas within its own bounds."""
+    replicas within its own bounds. `scaled_object`: the name of KEDA's that made it."""
+    owner = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": scaled_object, "uid": "1"}
     processor = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "ownerReferences": [owner] if scaled_object else []},
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
             "minReplicas": least,
