@@ -29,8 +29,9 @@ from scaler.errors import SettingsError, SourceUnavailable
 from tests.adapters.keda_client import KedaClient
 from tests.app.fakes import TURN, FakeClock, FakePolicies, FakeSource, PlainAdvisor
 from tests.servers.cluster import Cluster
+from tests.servers.external_metrics import ExternalMetrics, NoValue
 from tests.servers.kubelet import FakeKubelet
-from tests.servers.manifests import deployment
+from tests.servers.manifests import deployment, keda_autoscaler
 from tests.servers.processes import ServerProcess, free_port, wait_until
 
 NAME = "chat"
@@ -181,6 +182,45 @@ def test_a_policy_that_stops_enforcing_is_no_longer_served_and_paused_keeps_its_
     world.policy_is(mode="Observe")
     world.turn()
     assert world.refusal() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.timeout(120)
+def test_the_hpa_itself_comes_to_the_order_beside_another_trigger(world: World) -> None:
+    """A real HPA as KEDA makes it (tolerance 0, no windows); only KEDA's passing on of the value is played."""
+    other_trigger = 1
+
+    def value(namespace: str, metric: str) -> int:
+        if metric == "s1-cron":
+            return other_trigger
+        try:
+            return world.keda.replicas(NAME, namespace)
+        except grpc.RpcError as error:
+            raise NoValue(str(error)) from error
+
+    def comes_to(replicas: int) -> None:
+        wait_until(lambda: world.replicas() == replicas, timeout_seconds=20, what=f"the HPA comes to {replicas}")
+
+    def hpa_says(reason: str) -> bool:
+        conditions = world.cluster.api().get(f"{autoscalers}/keda-hpa-chat").get("status", {}).get("conditions", ())
+        return any(one["reason"] == reason for one in conditions)
+
+    autoscalers = f"/apis/autoscaling/v2/namespaces/{world.namespace}/horizontalpodautoscalers"
+    (policy,) = world.policies.policies
+    with ExternalMetrics(world.cluster, world.namespace, value):
+        world.cluster.api().create(autoscalers, keda_autoscaler(NAME, "s0-headstart-replicas", "s1-cron"))
+        wait_until(lambda: hpa_says("FailedGetExternalMetric"), timeout_seconds=20, what="the HPA is told of no order")
+        assert world.replicas() == 2, "before the first order what stands is kept"
+        for ordered in (5, 3, 12, 13, 12):
+            world.orders.place(policy.endpoint, ordered)
+            comes_to(ordered)
+        other_trigger = 14
+        comes_to(14)
+        world.orders.withdraw(policy.endpoint)
+        other_trigger = 1
+        wait_until(lambda: hpa_says("FailedGetExternalMetric"), timeout_seconds=20, what="the HPA is told of no order")
+        assert world.replicas() == 14, "without an order nothing is let go"
+        world.orders.place(policy.endpoint, 2)
+        comes_to(2)
 
 
 # The command, and what people are told

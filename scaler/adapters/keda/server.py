@@ -42,9 +42,7 @@ class KedaServer:
             port = asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
         except RuntimeError as error:
             self._end_loop()
-            raise SettingsError(
-                f"--keda: cannot listen on {self._address} ({error}); choose a free HOST:PORT"
-            ) from error
+            raise SettingsError(f"--keda: cannot listen on {self._address}; choose a free HOST:PORT") from error
         self._end_watch = self._orders.watch(self._streams.wake)
         return port
 
