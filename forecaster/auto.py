@@ -13,20 +13,21 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecaster.calendar import IntArray
 from forecaster.calibration import (
     AlarmRule,
     Published,
     TrackingRule,
-    alarmed_since,
+    alarmed,
     on_lattice,
     spread,
     tracked_offsets,
 )
 from forecaster.errors import ShortHistory, StoreError
 from forecaster.ledger import Ledger, bins_of, digest, empty_ledger, outcomes
-from forecaster.levelchange import believing, level_change
+from forecaster.levelchange import believing, level_change, wider_above
 from forecaster.methods.base import Arrays, FittedMethod
 from forecaster.methods.registry import METHODS
 from forecaster.methods.residual import interpolate_leads, typical_demand
@@ -301,11 +302,15 @@ class FittedAuto:
             told,
             interpolate_leads(trust[:, asked], leads, path),
         )
-        offsets = interpolate_leads(self._offsets(panel, past, when)[:, asked], leads, path)
+        alarms = self._alarms(panel, past, when)
+        offsets = tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when, alarms)
+        offsets = interpolate_leads(offsets[:, asked], leads, path)
         unit = _unit(panel, origins)
         root = np.sqrt(np.maximum(mixed, 0.0) / unit)
         root = stretched(root, POOL_LEVELS, interpolate_leads(factors[:, asked], leads, path))
         root = root + offsets * spread(root, POOL_LEVELS)
+        changed = alarms[:, asked] & np.isfinite(told).any(axis=(2, 3))
+        root = wider_above(root, POOL_LEVELS, changed, (path + 1) * panel.step_seconds / 3600.0)
         calibrated = np.sort(np.maximum(root, 0.0) ** 2 * unit, axis=-1)
         if len(path) != len(steps_ahead):
             calibrated = _along(calibrated, path, steps_ahead)
@@ -364,14 +369,10 @@ class FittedAuto:
         half_life = HALF_LIFE.total_seconds() / panel.step_seconds
         return stretch_factors(losses, mixed.made, mixed.ended, when, half_life)
 
-    def _offsets(self, panel: Panel, past: Published, when: IntArray) -> FloatArray:
-        """Offsets on the root scale in force at each bin of `when`, which holds all of past.made, (n_series, n_when,
-        n_ledger_leads, n_levels)."""
-        if len(past.made) == 0:
-            return np.zeros((panel.n_series, len(when), *past.quantiles.shape[2:]))
+    def _alarms(self, panel: Panel, past: Published, when: IntArray) -> NDArray[np.bool_]:
+        """Whether demand has left its regime at each bin of `when`, (n_series, n_when)."""
         lasts, lead = panel.steps(ALARM_LASTS), panel.steps(ALARM_LEAD)
-        alarms = np.isfinite(alarmed_since(past, POOL_LEVELS, AlarmRule(), when, lasts, lead))
-        return tracked_offsets(past, POOL_LEVELS, self.method.tracking_rule, when, alarms)
+        return alarmed(past, POOL_LEVELS, AlarmRule(), when, lasts, lead)
 
 
 def fleet_prior(fitted: Sequence[FittedAuto], step_seconds: float) -> tuple[float, ...]:

@@ -63,15 +63,14 @@ class AlarmRule:
     threshold: float = 100.0
 
 
-def alarmed_since(
+def alarmed(
     past: Published, levels: FloatArray, rule: AlarmRule, when: IntArray, lasting_bins: int, lead_bins: int
-) -> FloatArray:
-    """The bin at which the alarm in force at each bin of `when` was raised, NaN without one, (n_series, n_when).
-
-    An alarm says that demand has left its regime (a level shift, a new model version).
-    """
+) -> NDArray[np.bool_]:
+    """Whether an alarm is on at each bin of `when`: demand has left its regime (a level shift, a new model version),
+    (n_series, n_when)."""
+    out = np.zeros((len(past.actual), len(when)), dtype=np.bool_)
     if len(past.made) == 0:
-        return np.full((len(past.actual), len(when)), np.nan)
+        return out
     # The shortest leads follow any level at once and never lose their bets; longer ones tell late.
     ahead = past.ended[0] - past.made[0]
     lead = int(np.argmin(np.abs(np.log(ahead / lead_bins))))
@@ -84,7 +83,6 @@ def alarmed_since(
     seen = np.isfinite(actual) & np.isfinite(demand[..., high])
     stakes = np.ones((2, len(actual)))
     since = np.full(len(actual), -np.inf)
-    out = np.full((len(actual), len(when)), np.nan)
     n_known, n_past = 0, len(past.made)
     for i, now in enumerate(when):
         while n_known < n_past and past.ended[n_known, lead] <= now:
@@ -95,7 +93,7 @@ def alarmed_since(
             lost = (stakes > rule.threshold).any(axis=0)
             since = np.where(lost, past.ended[j, lead], since)
             stakes = np.where(lost, 1.0, stakes)
-        out[:, i] = np.where(now - since <= lasting_bins, since, np.nan)
+        out[:, i] = now - since <= lasting_bins
     return out
 
 
@@ -112,14 +110,14 @@ def tracked_offsets(
     """
     n_series, n_past, n_leads, n_levels = past.quantiles.shape
     in_force = np.zeros((n_series, len(when), n_leads, n_levels))
+    if n_past == 0:
+        return in_force
     of_past = np.searchsorted(when, past.made)
     width = spread(past.quantiles, levels)
     theta = np.zeros((n_series, n_leads, n_levels))
     n_known = np.zeros(n_leads, dtype=np.int64)
     stride = float(np.median(np.diff(past.made))) if n_past > 1 else 1.0
-    slower = np.ones(n_leads)
-    if n_past:
-        slower = np.minimum(2.0 * stride / (past.ended[0] - past.made[0]), 1.0) ** rule.slowing
+    slower = np.minimum(2.0 * stride / (past.ended[0] - past.made[0]), 1.0) ** rule.slowing
     for i, now in enumerate(when):
         rate = rule.rate if alarms is None else np.where(alarms[:, i], rule.alarmed_rate, rule.rate)[:, None, None]
         while True:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecaster.calendar import IntArray
 from forecaster.methods.residual import trailing_mean
@@ -23,6 +24,7 @@ REMEMBERED = 8  # half hours for which a change that was plain is kept while it 
 LATELY = 4  # half hours that say whether it stays
 STEADY_REQUESTS = 3.0
 MOST_LOG_CHANGE = 2.3
+WIDER, WIDER_REACH_HOURS = 0.3, 12.0
 N_ROUNDS = 2  # where a change began depends on its size, and the other way round: the second round settles it
 
 
@@ -127,3 +129,15 @@ def _spread(changes: FloatArray) -> FloatArray:
 def believing(plain: FloatArray, told: FloatArray, trust: FloatArray) -> FloatArray:
     """`trust` of what is told at a new level and the rest of what is said plainly; plain where nothing is told."""
     return np.where(np.isfinite(told), (1.0 - trust) * plain + trust * np.nan_to_num(told), plain)
+
+
+def wider_above(quantiles: FloatArray, levels: FloatArray, changed: NDArray[np.bool_], hours: FloatArray) -> FloatArray:
+    """Quantiles above the median farther from it where demand has `changed`, by WIDER of the distance, the less the
+    longer the lead.
+
+    `quantiles` (n_series, n_origins, n_leads, n_levels), `changed` (n_series, n_origins), `hours` (n_leads,) to the
+    target. Nobody knows yet how far the new level goes, and too few replicas cost more than too many.
+    """
+    median = quantiles[..., [int(np.argmin(np.abs(levels - 0.5)))]]
+    share = np.where(changed[..., None], WIDER * np.exp(-hours / WIDER_REACH_HOURS), 0.0)[..., None]
+    return np.asarray(quantiles + share * np.maximum(quantiles - median, 0.0))

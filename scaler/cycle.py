@@ -9,11 +9,12 @@ import numpy as np
 from forecaster.errors import ForecasterError
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.core import rule
+from scaler.core.allocation import PoolUse, within_pools
 from scaler.core.capacity import CapacityObservation, LearnedCapacity, advance, profile_of
 from scaler.core.decide import decide
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.endpoint import EndpointId
-from scaler.domain.policy import Mode, ScalingPolicy
+from scaler.domain.policy import LONGEST_WINDOW, Mode, ScalingPolicy
 from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw
 from scaler.domain.snapshot import Snapshot
@@ -22,8 +23,7 @@ from scaler.ports import Advice, Advisor, Clock, DecisionLog, DemandSource, Poli
 
 TURN = timedelta(seconds=15)
 """As the HPA's sync period: a decision is no older than the metrics it reads."""
-LOOK_BACK = timedelta(hours=1)
-"""The HPA's longest window: no stabilisation window or rate period reaches further."""
+LOOK_BACK = LONGEST_WINDOW
 LOOK_BACK_AT_LEAST = timedelta(minutes=2)
 SLOWEST_STARTUP = 4.0
 """Start-ups that take longer than the policy expects by more than this factor are looked back at in part."""
@@ -36,6 +36,7 @@ class TurnReport:
     now: datetime
     records: tuple[DecisionRecord, ...]
     problems: Mapping[str, str]
+    pools: Mapping[str, PoolUse] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -54,6 +55,8 @@ class Cycle:
     turn_length: timedelta = TURN
     learns_capacity: bool = False
     """Refine capacity from what is read, where the policy says so. A simulated replica carries what the policy says."""
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """GPUs of each pool; the orders of one turn stay within them together."""
     capacities: dict[EndpointId, LearnedCapacity] = field(default_factory=dict)
     _last_advice: dict[EndpointId, Advice] = field(default_factory=dict)
     _profiles: dict[EndpointId, CapacityProfile] = field(default_factory=dict)
@@ -74,16 +77,16 @@ class Cycle:
         states = self._observe(policies, now, problems)
         if self.learns_capacity:
             self._learn_capacity(policies, readings, states, now)
+        snapshots = [self._snapshot(policy, now, readings, states, problems) for policy in policies]
+        decisions, pools = within_pools([(snapshot, decide(snapshot)) for snapshot in snapshots], self.pools)
         records = []
-        for policy in policies:
-            snapshot = self._snapshot(policy, now, readings, states, problems)
-            decision = decide(snapshot)
+        for policy, snapshot, decision in zip(policies, snapshots, decisions, strict=True):
             actuation = self._act(policy, decision, snapshot.replicas)
             if actuation.outcome is ActuationOutcome.FAILED:
                 problems[str(policy.endpoint)] = actuation.detail
             records.append(DecisionRecord(snapshot=snapshot, decision=decision, actuation=actuation))
         self.log.append(records)
-        return TurnReport(now=now, records=tuple(records), problems=problems)
+        return TurnReport(now=now, records=tuple(records), problems=problems, pools=pools)
 
     def refit(self, policies: Sequence[ScalingPolicy], startups: Mapping[EndpointId, StartupLaw]) -> Mapping[str, str]:
         """Models and settings of these endpoints fitted anew from their history; returns what failed, by endpoint.
@@ -309,7 +312,7 @@ def _needs_minutes(policy: ScalingPolicy) -> bool:
 def _by_minute(recent: DemandSeries) -> tuple[float, ...]:
     """Demand per second of each of the last full minutes, oldest first, counted back from the newest bin."""
     per_minute = max(1, round(60 / recent.step_seconds))
-    n_minutes = min(len(recent) // per_minute, 60)
+    n_minutes = min(len(recent) // per_minute, 1 + LONGEST_WINDOW // timedelta(minutes=1))
     if n_minutes == 0:
         return ()
     tail = recent.values[-n_minutes * per_minute :].reshape(n_minutes, per_minute)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from forecaster.series import DemandSeries, DemandUnit
+from forecaster.series import DemandSeries, DemandUnit, FloatArray
 from scaler.cycle import prior_profile
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.endpoint import EndpointId
@@ -49,9 +49,11 @@ class FakePolicies:
 
 @dataclass
 class FakeSource:
-    """Says `demand` for every endpoint, raises `error` when set, and has nothing to say of `silent` ones."""
+    """Says `demand` (or by turns what is set as `lately`) for every endpoint, raises `error` when set, and has nothing
+    to say of `silent` ones."""
 
     demand: float = 2.0
+    lately: FloatArray | None = None
     error: HeadstartError | None = None
     silent: set[EndpointId] = field(default_factory=set)
     queue: float = 0.0
@@ -59,9 +61,8 @@ class FakeSource:
     def read(self, policies: Sequence[ScalingPolicy], now: datetime) -> Mapping[EndpointId, Reading]:
         if self.error:
             raise self.error
-        recent = DemandSeries(
-            unit=DemandUnit.REQUESTS, start=now - 240 * TURN, step=TURN, values=np.full(240, self.demand)
-        )
+        values = np.full(240, self.demand) if self.lately is None else self.lately
+        recent = DemandSeries(unit=DemandUnit.REQUESTS, start=now - len(values) * TURN, step=TURN, values=values)
         reading = Reading(recent=recent, queue=self.queue, reactive={})
         return {policy.endpoint: reading for policy in policies if policy.endpoint not in self.silent}
 

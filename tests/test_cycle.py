@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from forecaster.errors import ShortHistory
@@ -173,6 +174,33 @@ def test_refit_reports_what_failed_and_goes_on(cycle, chat):
     cycle.source.silent = {other.endpoint}
     problems = cycle.refit([chat, other], {})
     assert cycle.advisor.refitted == [chat.endpoint] and list(problems) == ["prod/other"]
+
+
+def test_two_endpoints_that_grow_at_once_stay_within_their_pool_and_the_higher_priority_gets_its_share(cycle):
+    def drawing(name, priority):
+        return a_policy({"target": {"pool": "a100"}, "budget": {"priority": priority}}, name=name)
+
+    chat, image = drawing("chat", 200), drawing("image", 100)
+    cycle.policies.policies = [image, chat]
+    cycle.target.states = {policy.endpoint: some_replicas(2) for policy in (chat, image)}
+    cycle.pools = {"a100": 8}
+    cycle.source.demand = 4.0
+    for _ in range(4):
+        report = cycle.turn()
+        cycle.clock.advance()
+    short, whole = (record.decision.verdicts[-1] for record in report.records)
+    assert (short.guardrail, short.changed, whole.changed) == ("quota", True, False)
+    assert sum(state.desired for state in cycle.target.states.values()) == 8
+    assert report.pools["a100"].granted == 8 < report.pools["a100"].asked
+
+
+def test_a_trigger_within_an_hour_sees_the_whole_hour(cycle):
+    """Demand of 1 an hour and a minute ago, 2 since, 3 now: threefold only against the first."""
+    grow = {"name": "tide", "when": {"growth": 3.0, "within": "1h"}, "then": {"atLeastReplicas": 20}}
+    cycle.policies.policies = [a_policy({"triggers": [grow]}, name="chat")]
+    cycle.source.lately = np.repeat([1.0, *[2.0] * 59, 3.0], 4)
+    verdicts = cycle.turn().records[0].decision.verdicts
+    assert [verdict.after for verdict in verdicts if verdict.reason_code is Reason.TRIGGER] == [20]
 
 
 def test_a_hold_of_a_trigger_survives_from_turn_to_turn(cycle):

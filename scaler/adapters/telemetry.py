@@ -46,6 +46,9 @@ class Telemetry:
             buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0),
         )
         self._last_turn = gauge("headstart_last_turn_timestamp_seconds", "Service time of the last finished turn.")
+        self._endpoint = gauge(
+            "headstart_endpoint_info", "Always 1; the label pool is the policy's target.pool.", (*ENDPOINT, "pool")
+        )
         self._replicas = gauge(
             "headstart_replicas",
             "Replicas that are ready, starting, desired by the target, and decided.",
@@ -79,6 +82,13 @@ class Telemetry:
         self._replayed_hours = gauge(
             "headstart_replayed_replica_hours", "Replica-hours the playing setting would have cost lately.", ENDPOINT
         )
+        self._pools = gauge(
+            "headstart_pool_gpus",
+            "GPUs of each pool with a limit: its size, asked for and granted to its endpoints together.",
+            ("pool", "state"),
+        )
+        self._labels: dict[EndpointId, tuple[str, str]] = {}
+        """Pool and unit, as the policies of the last turn name them."""
         self._known: set[EndpointId] = set()
 
     def turn(self, report: TurnReport, seconds: float) -> None:
@@ -89,6 +99,9 @@ class Telemetry:
             self._errors.labels("endpoint" if "/" in what else what).inc()
         if "policies" not in report.problems:
             self._forget(self._known - {record.decision.endpoint for record in report.records})
+        for pool, use in report.pools.items():
+            for state, gpus in (("size", use.gpus), ("asked", use.asked), ("granted", use.granted)):
+                self._pools.labels(pool, state).set(gpus)
         for record in report.records:
             self._known.add(record.decision.endpoint)
             self._decision(record)
@@ -127,6 +140,9 @@ class Telemetry:
                 self._verdicts.labels(verdict.guardrail, verdict.reason_code.value).inc()
         if decision.held_for_lack_of_knowledge():
             self._holds.labels(*key, decision.verdicts[0].reason_code.value).inc()
+        pool, unit = snapshot.policy.spec.target.pool, snapshot.policy.spec.demand.unit.value
+        self._forget_other_labels(decision.endpoint, (pool, unit))
+        self._endpoint.labels(*key, pool).set(1)
         replicas = snapshot.replicas
         for state, count in (
             ("ready", decision.ready),
@@ -140,18 +156,25 @@ class Telemetry:
         for statistic, span in (("p50", law.p50), ("p95", law.p95), ("mean", law.mean)):
             self._startup.labels(*key, statistic).set(span.total_seconds())
         signals = snapshot.signals
-        unit = snapshot.policy.spec.demand.unit.value
         # Not known is NaN on the page as everywhere: a gauge that stands still would look like steady demand.
         self._demand.labels(*key, unit).set(nan if signals is None else signals.demand_now)
         self._ahead.labels(*key).set(nan if signals is None else signals.demand_ahead)
-        if signals is not None and signals.forecast_issued_at is not None:
-            self._forecast_age.labels(*key).set((snapshot.now - signals.forecast_issued_at).total_seconds())
-        if snapshot.choice is not None and snapshot.choice.replayed is not None:
-            self._replayed_missed.labels(*key).set(snapshot.choice.replayed.bad_fraction)
-            self._replayed_hours.labels(*key).set(snapshot.choice.replayed.replica_hours)
+        issued_at = None if signals is None else signals.forecast_issued_at
+        self._forecast_age.labels(*key).set(nan if issued_at is None else (snapshot.now - issued_at).total_seconds())
+        replayed = None if snapshot.choice is None else snapshot.choice.replayed
+        self._replayed_missed.labels(*key).set(nan if replayed is None else replayed.bad_fraction)
+        self._replayed_hours.labels(*key).set(nan if replayed is None else replayed.replica_hours)
+
+    def _forget_other_labels(self, endpoint: EndpointId, labels: tuple[str, str]) -> None:
+        """A policy that names another pool or unit now leaves no gauge under the one before."""
+        if self._labels.get(endpoint, labels) != labels:
+            for gauge in (self._endpoint, self._demand):
+                gauge.remove_by_labels({"namespace": endpoint.namespace, "name": endpoint.name})
+        self._labels[endpoint] = labels
 
     def _forget(self, gone: set[EndpointId]) -> None:
         per_endpoint = (
+            self._endpoint,
             self._replicas,
             self._demand,
             self._ahead,
@@ -164,5 +187,6 @@ class Telemetry:
         )
         for endpoint in gone:
             self._known.discard(endpoint)
+            self._labels.pop(endpoint, None)
             for gauge in per_endpoint:
                 gauge.remove_by_labels({"namespace": endpoint.namespace, "name": endpoint.name})

@@ -204,6 +204,7 @@ def _endpoint_row(record: DecisionRecord) -> dict[str, Any]:
         "queue": point.queue,
         "forecast_issued_at": None if issued_at is None else issued_at.isoformat(),
         "startup_p95_seconds": snapshot.profile.startup.p95.total_seconds(),
+        "pool": snapshot.policy.spec.target.pool,
         "gpus_per_replica": snapshot.profile.gpus_per_replica,
         "cost_per_replica_hour": snapshot.profile.cost_per_replica_hour,
         "problem": snapshot.problem,

@@ -147,6 +147,7 @@ def assemble(settings: Settings, outside: Outside, store: SqlStore, make_advisor
         advisor=advisor,
         log=store,
         turn_length=settings.turn,
+        pools=settings.pools,
         learns_capacity=True,
     )
     return Service(

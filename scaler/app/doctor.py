@@ -49,6 +49,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         yield Finding(what="policies", found=f"{len(policies)} in {settings.policies}", fine=True)
         # A service would go on with the last good version of these; here there is none.
         yield from (Finding(what="policy file", found=line, fine=False) for line in files.problems())
+    yield from _pools(settings, policies)
     yield from _demand(settings, clock, policies, now)
     yield from _keda(settings, policies)
     yield from _targets(settings, clock, policies, now)
@@ -60,6 +61,22 @@ def _store(settings: Settings) -> Finding:
     except HeadstartError as error:
         return Finding(what="store", found=str(error), fine=False)
     return Finding(what="store", found=without_password(settings.store), fine=True)
+
+
+def _pools(settings: Settings, policies: Sequence[ScalingPolicy]) -> Iterator[Finding]:
+    named = {policy.spec.target.pool for policy in policies if policy.spec.target.pool}
+    for pool, gpus in settings.pools.items():
+        members = [policy for policy in policies if policy.spec.target.pool == pool]
+        least = sum(one.spec.replicas.min * one.spec.target.gpus_per_replica for one in members)
+        if not members:
+            text = (
+                f"{gpus} GPUs, and no policy draws from it; spec.target.pool is {', '.join(sorted(named)) or 'not set'}"
+            )
+        elif least > gpus:
+            text = f"{gpus} GPUs, and the spec.replicas.min of its {len(members)} policies need {least}"
+        else:
+            text = f"{gpus} GPUs for {len(members)} policies"
+        yield Finding(what=f"pool {pool}", found=text, fine=bool(members) and least <= gpus)
 
 
 def _demand(
@@ -86,7 +103,9 @@ def _demand(
             continue
         mean = float(np.nanmean(series.values))
         fresh = "" if reading is not None else "; nothing fresh now"
-        text = f"{seen:.0%} of the last day seen, mean {mean:.4g} {policy.spec.demand.unit.value}/s{fresh}"
+        unit = policy.spec.demand.unit
+        per_second = "/s" if unit.is_rate else ""
+        text = f"{seen:.0%} of the last day seen, mean {mean:.4g} {unit.value}{per_second}{fresh}"
         yield Finding(what=f"demand {policy.endpoint}", found=text, fine=reading is not None)
 
 

@@ -59,6 +59,7 @@ class Service:
     after_turn: Callable[[], None] = lambda: None
     """Called when a turn was acted on and recorded: a simulated world moves here."""
     _due: dict[EndpointId, datetime] = field(default_factory=dict)
+    _refitted: dict[EndpointId, ScalingPolicy] = field(default_factory=dict)
     _laws: Mapping[EndpointId, StartupLaw] = field(default_factory=dict)
     _policies_loaded: bool = False
     _said: Mapping[str, str] = field(default_factory=dict)
@@ -113,18 +114,23 @@ class Service:
         self._said = dict(problems)
 
     def refit_due(self) -> None:
-        """Endpoints that are due are refitted with one history query. The first refits come at once, later ones are
-        spread over the period by the endpoint's name."""
+        """Endpoints that are due are refitted with one history query. The first refits and those of a changed policy
+        come at once, later ones are spread over the period by the endpoint's name."""
         now = self.clock.now()
         policies = self.cycle.policies.load()
         startups = self._startup_laws(policies, now)
-        due = [policy for policy in policies if self._due.get(policy.endpoint, now) <= now]
+        due = [
+            policy
+            for policy in policies
+            if self._due.get(policy.endpoint, now) <= now or self._refitted.get(policy.endpoint) != policy
+        ]
         if not due:
             return
         began = perf_counter()
         problems = self.cycle.refit(due, startups)
         self.telemetry.refit(problems, perf_counter() - began)
         for policy in due:
+            self._refitted[policy.endpoint] = policy
             self._due[policy.endpoint] = self._next_due(policy, now, problems)
         log = structlog.get_logger("headstart")
         for what, why in problems.items():
@@ -195,9 +201,12 @@ class Service:
             self.store.keep_startups(policy.endpoint, present, now)
             under_way = [start for start in present if start.ready_at is None and not start.failed]
             known = [*self.store.startups(policy.endpoint), *under_way]
-            prior, before = prior_startup(policy), self._laws.get(policy.endpoint)
-            learns = policy.spec.startup.learn and len(known) >= ENOUGH_STARTS
-            laws[policy.endpoint] = learned_startup(prior, known, now, before) if learns else before or prior
+            learns, before = policy.spec.startup.learn, self._laws.get(policy.endpoint)
+            prior = prior_startup(policy)
+            if not learns or before is None or not before.n_observed:  # the policy may have changed since
+                before = prior
+            enough = learns and len(known) >= ENOUGH_STARTS
+            laws[policy.endpoint] = learned_startup(prior, known, now, before) if enough else before
         self._laws = laws
         return laws
 

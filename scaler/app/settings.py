@@ -32,6 +32,18 @@ def _headers(value: object) -> object:
     return value
 
 
+def _pools(value: object) -> object:
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        names = [name.strip() for name, _, _ in pairs]
+        if any(not name or not count.strip().isdigit() for name, (_, _, count) in zip(names, pairs, strict=True)):
+            raise ValueError("need POOL=GPUS[,POOL=GPUS] such as a100=64,h100=16")
+        if len(set(names)) < len(names):
+            raise ValueError("need each pool once")
+        return {name: int(count) for name, (_, _, count) in zip(names, pairs, strict=True)}
+    return value
+
+
 STALLED_AFTER_SECONDS = 60.0
 STALLED_AFTER_TURNS = 4
 Address = Annotated[tuple[str, int], NoDecode, BeforeValidator(_address)]
@@ -54,6 +66,9 @@ class Settings(BaseSettings):
     """Decisions older than this are pruned."""
     turn: PositiveDuration = timedelta(seconds=15)
     """Time between two decisions: the HPA's sync period."""
+    pools: Annotated[dict[str, int], NoDecode, BeforeValidator(_pools)] = Field(default_factory=dict)
+    """GPUs that the endpoints of a pool (target.pool) may have together: a100=64,h100=16. A pool not named here is not
+    limited."""
     time_scale: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 1.0
     """Service seconds per wall second. 1 in earnest; more for rehearsals: 60 plays a day in 24 minutes."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -10,6 +10,9 @@ from cronsim import CronSim, CronSimError
 from numpy.typing import NDArray
 
 from scaler.domain.policy import Override, ScalingPolicy
+
+_FOLD = timedelta(hours=2)
+"""No zone sets its clocks back by more: before so long no hour that stands twice has begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +43,12 @@ def is_active(override: Override, now: datetime) -> bool:
         return override.start <= now < override.end
     if override.duration is None:
         return False
-    zone = ZoneInfo(override.timezone)
     # The first cron time after (now - duration), at the latest now, began a span that still lasts.
-    upcoming = next(CronSim(override.cron, (now - override.duration).astimezone(zone)))
-    return upcoming <= now
+    after = now - override.duration
+    begin = after.astimezone(ZoneInfo(override.timezone))
+    if begin.fold:  # the hour that clocks show twice: from before it, what came due the first time comes no second time
+        begin = (after - _FOLD).astimezone(begin.tzinfo)
+    return next(due for due in CronSim(override.cron, begin) if due > after) <= now
 
 
 def active_bounds(policy: ScalingPolicy, now: datetime) -> ActiveBounds:

@@ -62,6 +62,16 @@ def _planned(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals
     proposed = max(plan.order_now, plan.keep)
     order, recommended = proposed, proposed
     verdicts = [*freshness]
+    if proposed < case.current and not _is_fresh(snapshot, signals):
+        order = case.current
+        kept = GuardrailVerdict(
+            guardrail="freshness",
+            before=proposed,
+            after=order,
+            reason_code=Reason.STALE_METRICS,
+            reason="nothing is let go while the present is not known",
+        )
+        verdicts.append(kept)
     for name, guardrail in GUARDRAILS.items():
         if name == "stabilization":
             recommended = order
@@ -143,13 +153,16 @@ def _why_stale(snapshot: Snapshot) -> str:
     signals = snapshot.signals
     if signals is None or isnan(signals.demand_now) or isnan(signals.demand_ahead):
         return snapshot.problem or "demand is not known"
-    age = snapshot.now - signals.read_at
-    if age <= max(FRESH_FOR, FRESH_TURNS * snapshot.turn):
+    if _is_fresh(snapshot, signals):
         return ""
-    safety = snapshot.policy.spec.safety
+    age, safety = snapshot.now - signals.read_at, snapshot.policy.spec.safety
     if safety.missing_metrics == "LastGood" and age <= safety.max_forecast_age:
         return ""
     return snapshot.problem or f"the last reading of demand is {age.total_seconds():.0f} s old"
+
+
+def _is_fresh(snapshot: Snapshot, signals: ControlSignals) -> bool:
+    return snapshot.now - signals.read_at <= max(FRESH_FOR, FRESH_TURNS * snapshot.turn)
 
 
 def _held_blind(snapshot: Snapshot) -> Decision:
@@ -166,11 +179,13 @@ def _held_blind(snapshot: Snapshot) -> Decision:
 
 
 def _hold(snapshot: Snapshot, replicas: ReplicaState, why: str) -> Decision:
-    """Keep what the target asks for; missingMetrics: Floor keeps at least one replica (or min) standing as well."""
+    """Keep what the target asks for; missingMetrics: Floor keeps at least one replica (or min) standing as well, where
+    max allows it."""
     order = replicas.desired
     safety = snapshot.policy.spec.safety
     if safety.missing_metrics == "Floor" and not safety.paused:
-        order = max(order, active_bounds(snapshot.policy, snapshot.now).min, 1)
+        active = active_bounds(snapshot.policy, snapshot.now)
+        order = max(order, min(max(active.min, 1), active.max))
     held = GuardrailVerdict(
         guardrail="freshness",
         before=replicas.desired,

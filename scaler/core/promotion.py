@@ -6,12 +6,14 @@ it stays acting: when the gate stops holding, the choice bars forecast settings 
 plan goes on acting, because an endpoint that nobody scales any more is worse than one that is scaled reactively.
 """
 
+from datetime import timedelta
+
 from scaler.domain.policy import Mode
 from scaler.domain.setting import Choice
 from scaler.domain.snapshot import Snapshot
 
 
-def gate_holds(choice: Choice | None, after_days: float, objective: float) -> bool:
+def gate_holds(choice: Choice | None, after: timedelta, objective: float) -> bool:
     """True when the replayed evidence is long enough and the playing setting is no worse than the shadow reactive one.
 
     No worse: not dearer, and either within the objective's budget of bad requests or missing no more than the shadow.
@@ -20,7 +22,7 @@ def gate_holds(choice: Choice | None, after_days: float, objective: float) -> bo
         return False
     own, shadow = choice.replayed, choice.shadow
     serves = own.bad_fraction <= max(1.0 - objective, shadow.bad_fraction)
-    return own.days >= after_days and own.replica_hours <= shadow.replica_hours and serves
+    return choice.replayed_for >= after and own.replica_hours <= shadow.replica_hours and serves
 
 
 def acting_mode(snapshot: Snapshot) -> Mode:
@@ -29,5 +31,5 @@ def acting_mode(snapshot: Snapshot) -> Mode:
     if spec.mode is not Mode.OBSERVE or spec.safety.promote is None:
         return spec.mode
     promoted = bool(snapshot.recent) and snapshot.recent[-1].mode is Mode.ENFORCE
-    after_days = spec.safety.promote.after.total_seconds() / 86400
-    return Mode.ENFORCE if promoted or gate_holds(snapshot.choice, after_days, spec.slo.objective) else Mode.OBSERVE
+    holds = gate_holds(snapshot.choice, spec.safety.promote.after, spec.slo.objective)
+    return Mode.ENFORCE if promoted or holds else Mode.OBSERVE

@@ -86,13 +86,14 @@ def up_limit(
     """The most replicas that the scale-up policies allow now (Kubernetes HPA v2,
     calculateScaleUpLimitWithScalingRules).
 
-    One entry per policy: `period_starts` is the replica count when its period began. Never below `current`. Example:
-    10 replicas a period ago, +100 % and +4, the larger: 20.
+    One entry per policy: `period_starts` is the replica count when its period began. Never below `current`, and a
+    fraction of none bars no first replica (which the HPA leaves to others). Example: 10 replicas a period ago, +100 %
+    and +4, the larger: 20.
     """
     best = -1.0
     for i in range(len(period_starts)):
         start = period_starts[i]
-        allowed = float(ceil(start * (1.0 + values[i]))) if is_fraction[i] > 0 else start + values[i]
+        allowed = max(1.0, ceil(start * (1.0 + values[i]))) if is_fraction[i] > 0 else start + values[i]
         if best < 0 or (take_max and allowed > best) or (not take_max and allowed < best):
             best = allowed
     return max(current, int(best)) if best >= 0 else current

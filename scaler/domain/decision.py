@@ -18,6 +18,7 @@ class Reason(StrEnum):
     REACTIVE_FLOOR = "ReactiveFloor"
     PANIC = "Panic"
     TRIGGER = "Trigger"
+    ROLLOUT = "Rollout"
     SURPRISE = "Surprise"
     KEPT_WARM = "KeptWarm"
     PRE_WARMED = "PreWarmed"
@@ -25,6 +26,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "RateLimited"
     OVERRIDE = "Override"
     BOUNDED = "Bounded"
+    QUOTA = "Quota"
     PAUSED = "Paused"
 
 

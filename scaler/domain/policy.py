@@ -38,6 +38,8 @@ SHORTEST_REFIT = timedelta(minutes=1)
 """As often as the service looks who is due."""
 LONGEST_STARTUP = timedelta(days=1)
 """A replica takes minutes. Every turn looks one start-up time ahead in steps of a turn."""
+LONGEST_WINDOW = timedelta(hours=1)
+"""The HPA's longest stabilisation window: no turn looks back further."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -93,6 +95,9 @@ def _at_least(shortest: timedelta) -> AfterValidator:
 
     return AfterValidator(checked)
 
+
+Window = Annotated[Duration, _at_most(LONGEST_WINDOW)]
+PositiveWindow = Annotated[PositiveDuration, _at_most(LONGEST_WINDOW)]
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _BIG = 1e12
@@ -150,14 +155,16 @@ class Target(_Part):
     kind: str = "Deployment"
     name: str = ""
     """Empty: the policy's own name."""
-    actuation: Literal["Scale", "HPAFloor", "KEDA"] = "Scale"
-    """Scale: its replicas are set. HPAFloor: the HPA that scales it keeps doing so, above a floor (minReplicas) that is
-    set. KEDA: the replicas are what KEDA is served, by its external scaler interface."""
+    actuation: Literal["Scale", "HPAFloor", "KEDA", "KnativeMinScale", "KServeMinReplicas"] = "Scale"
+    """Scale: its replicas are set. KEDA: it asks for them, by its external scaler interface. The others leave it to the
+    autoscaler that it has and set the floor under that one: minReplicas of its HPA, min-scale of a Knative Service,
+    minReplicas of a KServe InferenceService."""
     gpus_per_replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS, strict=True)] = 1
     cost_per_replica_hour: Positive = 1.0
     """Any currency; only ratios matter."""
     pool: str = ""
-    """Which GPU pool it draws from: a label on metrics and in the API."""
+    """Which GPU pool it draws from. The service is told how many GPUs each pool has (HEADSTART_POOLS) and keeps the
+    orders of all that draw from it within."""
 
 
 class Demand(_Part):
@@ -191,7 +198,7 @@ class Utilization(_Part):
     target: Annotated[float, Field(gt=0, le=1)] = 0.85
     """Share of perReplica to plan for."""
     low: Fraction = 0.5
-    """Below this share a replica is waste: reported, never a trigger."""
+    """Below this share a replica is waste: reported by replay, never a trigger."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -297,7 +304,8 @@ class Threshold(_Part):
 
 class Panic(_Part):
     factor: Factor = 2.0
-    window: PositiveDuration = timedelta(seconds=60)
+    window: PositiveWindow = timedelta(seconds=60)
+    """At most 1h."""
 
 
 class Reactive(_Part):
@@ -322,7 +330,8 @@ class RateLimit(_Part):
 
     type: Literal["Fraction", "Replicas"]
     value: Positive
-    period: PositiveDuration
+    period: PositiveWindow
+    """At most 1h."""
 
     @model_validator(mode="after")
     def _whole_replicas(self) -> Self:
@@ -332,44 +341,49 @@ class RateLimit(_Part):
 
 
 class ScalingRules(_Part):
-    stabilization_window: Literal["auto"] | Duration
+    stabilization_window: Literal["auto"] | Window
+    """At most 1h."""
     policies: tuple[RateLimit, ...]
     select: Literal["Max", "Min", "Disabled"] = "Max"
 
+    @model_validator(mode="after")
+    def _may_move(self) -> Self:
+        if not self.policies and self.select != "Disabled":
+            raise ValueError("policies: need at least one, or select: Disabled; without any nothing would move")
+        return self
 
-def _up() -> ScalingRules:
-    return ScalingRules(
-        stabilization_window=timedelta(0),
-        policies=(
-            RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),
-            RateLimit(type="Replicas", value=4, period=timedelta(seconds=15)),
-        ),
+
+class ScaleUp(ScalingRules):
+    stabilization_window: Window = timedelta(0)
+    policies: tuple[RateLimit, ...] = (
+        RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),
+        RateLimit(type="Replicas", value=4, period=timedelta(seconds=15)),
     )
 
 
-def _down() -> ScalingRules:
-    return ScalingRules(
-        stabilization_window="auto",
-        policies=(RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),),
-    )
+class ScaleDown(ScalingRules):
+    stabilization_window: Literal["auto"] | Window = "auto"
+    policies: tuple[RateLimit, ...] = (RateLimit(type="Fraction", value=1.0, period=timedelta(seconds=15)),)
+
+    @model_validator(mode="after")
+    def _no_more_than_there_is(self) -> Self:
+        over = [limit.value for limit in self.policies if limit.type == "Fraction" and limit.value > 1]
+        if over:
+            raise ValueError(f"policies: found Fraction of {over[0]:g}, need <= 1 (a fraction, not percent)")
+        return self
 
 
 class Behavior(_Part):
     """How fast the order may move: HPA v2's shape and semantics."""
 
-    scale_up: ScalingRules = Field(default_factory=_up)
-    scale_down: ScalingRules = Field(default_factory=_down)
-
-    @model_validator(mode="after")
-    def _up_is_not_auto(self) -> Self:
-        if self.scale_up.stabilization_window == "auto":
-            raise ValueError("scaleUp.stabilizationWindow = auto, must be a duration")
-        return self
+    scale_up: ScaleUp = ScaleUp()
+    scale_down: ScaleDown = ScaleDown()
 
 
 class Growth(_Part):
     growth: Factor
-    within: PositiveDuration
+    within: PositiveWindow
+    """At most 1h."""
 
 
 class TriggerAction(_Part):
@@ -435,6 +449,22 @@ class Safety(_Part):
     paused: bool = False
 
 
+class Budget(_Part):
+    """Who gives way when the GPUs of a pool do not suffice for all that draw from it."""
+
+    priority: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 100
+    """The higher is served first, down to the others' minimum; equals share."""
+
+
+class Rollout(_Part):
+    """While replicas of two versions of the model server stand: an update under way, or a canary beside the old one."""
+
+    version_label: str = ""
+    """The pods' label that names the version; empty: the hash that Kubernetes gives their template."""
+    hold_scale_in_during_rollout: bool = True
+    """What the new version carries is not known yet, and the old one is wanted for a way back."""
+
+
 class PolicySpec(_Part):
     mode: Mode = Mode.OBSERVE
     workload: Literal["Online"] = "Online"
@@ -447,10 +477,12 @@ class PolicySpec(_Part):
     forecast: Forecast = Forecast()
     reactive: Reactive = Reactive()
     scale_to_zero: ScaleToZero = ScaleToZero()
-    behavior: Behavior = Field(default_factory=Behavior)
+    behavior: Behavior = Behavior()
     triggers: tuple[Trigger, ...] = ()
     overrides: tuple[Override, ...] = ()
     safety: Safety = Safety()
+    budget: Budget = Budget()
+    rollout: Rollout = Rollout()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -485,10 +517,22 @@ class ScalingPolicy(_Part):
     def target_name(self) -> str:
         return self.spec.target.name or self.metadata.name
 
+    @property
+    def scaled(self) -> tuple[str, str, str, str]:
+        """What is scaled: namespace, API version, kind and name. Policies of one target have it in common."""
+        target = self.spec.target
+        return self.metadata.namespace, target.api_version, target.kind, self.target_name
+
+    @property
+    def may_order(self) -> bool:
+        """Whether replicas may be ordered for it: it enforces, or observes until its gate opens."""
+        spec = self.spec
+        return spec.mode is Mode.ENFORCE or (spec.mode is Mode.OBSERVE and spec.safety.promote is not None)
+
     def document(self) -> dict[str, Any]:
         """The policy as it would stand in YAML, every default written out."""
         return self.model_dump(mode="json", by_alias=True)
 
 
-PLANNED_FIELDS = frozenset({"spec.budget", "spec.rollout", "spec.workload", "spec.target.actuation"})
+PLANNED_FIELDS = frozenset({"spec.budget.gpuHoursPerDay", "spec.budget.costPerDay", "spec.workload"})
 """Documented fields (or values of them) that this release does not act on yet: refused, with those words."""

@@ -14,7 +14,8 @@ class ReplicaState:
     the target's spec asks for; it may differ from ready + starting for moments. `unschedulable` of the starting ones
     wait for a node. `version` is the opaque resource version that was read: an order must name it. `revisions` are the
     versions of the model server that the ready ones run, each once (pods: the hash of their template): more than one
-    during a rollout, none where it is not known.
+    during a rollout, none where it is not known. `rolling_out` is true while what stands, ready or not, is of more than
+    one version.
     """
 
     ready: int
@@ -23,6 +24,7 @@ class ReplicaState:
     desired: int
     version: str = ""
     revisions: tuple[str, ...] = ()
+    rolling_out: bool = False
 
     def __post_init__(self) -> None:
         if self.ready < 0 or self.desired < 0 or not 0 <= self.unschedulable <= len(self.starting):

@@ -63,7 +63,8 @@ class ReplayedCost:
 class Choice:
     """The setting that plays, what its replay showed, and the next best one. `replayed` None: nothing replayed yet.
 
-    `shadow` is what the shadow reactive policy (the same choice without forecast settings) would have cost and missed.
+    `shadow` is what the shadow reactive policy (the same choice without forecast settings) would have cost and missed,
+    and `replayed_for` how much of the past was replayed: the figures forget it with time.
 
     `demoted` says why forecast settings are barred for now (premium over the shadow reactive policy, lost trust); ""
     means they are not. `surprised` means that demand left the forecast's band in a way chance does not explain:
@@ -76,6 +77,7 @@ class Choice:
     replayed: ReplayedCost | None = None
     runner_up: ReplayedCost | None = None
     shadow: ReplayedCost | None = None
+    replayed_for: timedelta = timedelta(0)
     demoted: str = ""
     surprised: bool = False
     beside: Setting | None = None

@@ -180,6 +180,10 @@ class Outcome:
         """Demand of the steps that ended without a ready replica."""
         return float(self.demand[self.ready == 0].sum())
 
+    def wasted_replica_hours(self, below: float) -> float:
+        """Of ready replicas in steps with less demand than `below` for each of them."""
+        return float(self.ready[self.demand < below * self.ready].sum() * self.step_seconds / 3600)
+
     def p95_wait_seconds(self) -> float:
         """The wait that 95 % of demand did not exceed; 0 when nothing was asked."""
         total = self.demand.sum()

@@ -62,9 +62,17 @@ PATTERNS: Mapping[str, Pattern] = MappingProxyType(
 
 
 def demand_of(
-    pattern: str, low: float, high: float, at: timedelta, lasts: timedelta, span: timedelta, rng: np.random.Generator
+    pattern: str,
+    low: float,
+    high: float,
+    at: timedelta,
+    lasts: timedelta,
+    span: timedelta,
+    rng: np.random.Generator,
+    unit: DemandUnit = DemandUnit.REQUESTS,
 ) -> DemandSeries:
-    """Requests per minute bin from START on over `span`, as rates. `low` and `high` are requests per second.
+    """Demand per minute bin from START on over `span`, as rates (concurrency: levels). `low` and `high` are units per
+    second (levels).
 
     Example: spike, low 1, high 10, at 9h, lasts 15m: about 60 requests a minute, 600 from 9:00 to 9:15 of every day.
     """
@@ -72,4 +80,4 @@ def demand_of(
     second: FloatArray = (np.arange(n, dtype=np.float64) * 60.0) % 86_400.0
     shape = PATTERNS[pattern].shape(second, at.total_seconds(), lasts.total_seconds())
     counts = rng.poisson(60.0 * (low + (high - low) * shape))
-    return DemandSeries(unit=DemandUnit.REQUESTS, start=START, step=MINUTE, values=counts / 60.0)
+    return DemandSeries(unit=unit, start=START, step=MINUTE, values=counts / 60.0)

@@ -303,7 +303,8 @@ def _series(traffic: Traffic, policy: ScalingPolicy, seed: int, load_trace: Load
     if traffic.pattern:
         rng = np.random.Generator(np.random.PCG64(seed))
         span = traffic.warmup + timedelta(days=traffic.days)
-        return demand_of(traffic.pattern, traffic.low, traffic.high, traffic.at, traffic.lasts, span, rng)
+        unit = policy.spec.demand.unit
+        return demand_of(traffic.pattern, traffic.low, traffic.high, traffic.at, traffic.lasts, span, rng, unit)
     series = load_trace(traffic.trace, policy.spec.demand.unit)
     begin = _moment(traffic.start) if traffic.start is not None else series.start + traffic.warmup
     if begin - traffic.warmup < series.start or begin >= series.end:
@@ -357,7 +358,11 @@ def _at_time(limits: AtTime, own: Outcome, result: EndpointResult) -> Sequence[F
         return [Finding(name=name, expected=limits.words(), seen="the test does not reach that time", holds=False)]
     wrong = [(when, count) for when, count in found if not limits.holds(count)]
     when, count = (wrong or found)[0]
-    return [Finding(name=name, expected=limits.words(), seen=f"{count} on {when:%Y-%m-%d}", holds=not wrong)]
+    return [
+        Finding(
+            name=name, expected=limits.words(), seen=f"{count} on {when.astimezone(zone):%Y-%m-%d}", holds=not wrong
+        )
+    ]
 
 
 def _never(never: Never, own: Outcome) -> Sequence[Finding]:

@@ -131,13 +131,14 @@ def _table(figures: Mapping[str, Any], objective: float) -> str:
         rows.append(
             f"<tr{own}><td>{escape(name)}</td><td>{row['replica_hours']:,.1f}</td>"
             f"<td>{row['gpu_hours']:,.1f}</td><td>{ratio}</td><td{late}>{row['slo_attainment']:.3%}</td>"
-            f"<td>{row['cold_requests']:,.0f}</td><td>{row['starts']:,}</td><td>{row['p95_wait_seconds']:,.1f}</td></tr>"
+            f"<td>{row['cold_requests']:,.0f}</td><td>{row['starts']:,}</td><td>{row['p95_wait_seconds']:,.1f}</td>"
+            f"<td>{row['wasted_replica_hours']:,.1f}</td></tr>"
         )
     rows.append(_clairvoyant_row("clairvoyant, a path that works", best))
     rows.append(_clairvoyant_row("clairvoyant, lower bound", figures["clairvoyant"]["lower_bound_replica_hours"]))
     return (
         '<div class="scroll"><table><tr><th>strategy</th><th>replica h</th><th>GPU h</th><th>x clairvoyant</th>'
-        "<th>in time</th><th>cold requests</th><th>starts</th><th>p95 wait s</th></tr>"
+        "<th>in time</th><th>cold requests</th><th>starts</th><th>p95 wait s</th><th>wasted h</th></tr>"
         + "".join(rows)
         + "</table></div>"
     )
@@ -145,7 +146,7 @@ def _table(figures: Mapping[str, Any], objective: float) -> str:
 
 def _clairvoyant_row(name: str, hours: float | None) -> str:
     shown = f"{hours:,.1f}" if hours is not None else "none found"
-    return f"<tr><td>{name}</td><td>{shown}</td><td></td><td></td><td></td><td></td><td></td><td></td></tr>"
+    return f"<tr><td>{name}</td><td>{shown}</td><td></td><td></td><td></td><td></td><td></td><td></td><td></td></tr>"
 
 
 def _has_frontier(result: ReplayResult) -> bool:
@@ -363,7 +364,8 @@ def _glossary() -> str:
     return (
         "<h2>How to read this</h2><p>A replica is paid from its order until it is let go, so a start costs its "
         "loading time. A request is in time if the step it falls in ends with a wait within the promise; it is cold if "
-        "that step ends without a ready replica. The clairvoyant knows every arrival beforehand and pays for starts "
-        "like everyone else: no strategy that keeps the promise can cost less than its lower bound, and its path shows "
-        "what is reachable. All strategies begin the span with the same replicas.</p>"
+        "that step ends without a ready replica. Wasted hours are those of ready replicas in steps that use less than "
+        "capacity.utilization.low of what they carry. The clairvoyant knows every arrival beforehand and pays for "
+        "starts like everyone else: no strategy that keeps the promise can cost less than its lower bound, and its "
+        "path shows what is reachable. All strategies begin the span with the same replicas.</p>"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import PolicySpec
 from scaler.simulator.lane import Outcome
 from scaler.simulator.oracle import Clairvoyant
 from scaler.simulator.replay import EndpointResult, ReplayResult
@@ -43,7 +44,8 @@ def _endpoint_summary(found: EndpointResult) -> dict[str, Any]:
 def figures(outcome: Outcome, found: EndpointResult) -> dict[str, float]:
     """The figures of one strategy on one endpoint. `slo_attainment` is the share of demand in steps whose
     `wait_seconds` is within slo.queueWait; `cold_requests` the demand of steps that ended without a ready replica;
-    `cancelled_starts` those of `starts` that were let go before they were ready."""
+    `cancelled_starts` those of `starts` that were let go before they were ready; `wasted_replica_hours` those of ready
+    replicas in steps that used less than utilization.low of what they carry."""
     spec = found.policy.spec
     hours = outcome.replica_hours
     return {
@@ -54,7 +56,14 @@ def figures(outcome: Outcome, found: EndpointResult) -> dict[str, float]:
         "starts": outcome.starts,
         "cancelled_starts": outcome.cancelled_starts,
         "p95_wait_seconds": _rounded(outcome.p95_wait_seconds()),
+        "wasted_replica_hours": _rounded(outcome.wasted_replica_hours(_wasted_below(spec, outcome.step_seconds))),
     }
+
+
+def _wasted_below(spec: PolicySpec, step_seconds: float) -> float:
+    """The least demand of a step, in the timeline's unit, that makes one ready replica no waste."""
+    least = spec.capacity.utilization.low * spec.capacity.per_replica
+    return least * step_seconds if spec.demand.unit.is_rate else least
 
 
 def _together(result: ReplayResult, strategy: str) -> dict[str, float]:
@@ -62,7 +71,7 @@ def _together(result: ReplayResult, strategy: str) -> dict[str, float]:
     rows = [(figures(found.outcomes[strategy], found), found.outcomes[strategy]) for found in result.endpoints.values()]
     demand = [float(outcome.demand.sum()) for _, outcome in rows]
     served = sum(row["slo_attainment"] * weight for (row, _), weight in zip(rows, demand, strict=True))
-    summed = ("replica_hours", "gpu_hours", "cold_requests", "starts", "cancelled_starts")
+    summed = ("replica_hours", "gpu_hours", "cold_requests", "starts", "cancelled_starts", "wasted_replica_hours")
     sums = {key: sum(row[key] for row, _ in rows) for key in summed}
     return {
         "replica_hours": _rounded(sums["replica_hours"]),
@@ -72,6 +81,7 @@ def _together(result: ReplayResult, strategy: str) -> dict[str, float]:
         "starts": int(sums["starts"]),
         "cancelled_starts": int(sums["cancelled_starts"]),
         "p95_wait_seconds": max(row["p95_wait_seconds"] for row, _ in rows),
+        "wasted_replica_hours": _rounded(sums["wasted_replica_hours"]),
     }
 
 

@@ -201,7 +201,11 @@ class SimulatedTarget:
 
     def _state(self, lane: Lane) -> ReplicaState:
         return ReplicaState(
-            ready=lane.ready, starting=tuple(self._starting(lane)), desired=lane.total, version=str(lane.step)
+            ready=lane.ready,
+            starting=tuple(self._starting(lane)),
+            desired=lane.total,
+            version=str(lane.step),
+            rolling_out=lane.outdated > 0,
         )
 
     def _time(self, seconds: float) -> datetime:

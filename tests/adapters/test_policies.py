@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from scaler.adapters.policies import (
 )
 from scaler.adapters.policies.documents import read_documents
 from scaler.adapters.prometheus.presets import PRESETS
-from scaler.domain.policy import ScalingPolicy
+from scaler.domain.policy import Behavior, ScalingPolicy
 from scaler.errors import PolicyError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -57,12 +58,10 @@ MALFORMED = {
     "zero duration": ("spec:\n  startup: {expected: 0s}\n", ("spec.startup.expected", "found 0s", "duration > 0s")),
     "unknown mode": ("spec:\n  mode: enforce\n", ("spec.mode", "found enforce", "Observe, Recommend, Enforce")),
     "planned workload": ("spec:\n  workload: Batch\n", ("spec.workload", "Batch is not implemented yet", "Online")),
-    "planned actuation": (
-        "spec:\n  target: {actuation: KServeMinReplicas}\n",
-        ("spec.target.actuation", "KServeMinReplicas is not implemented yet", "Scale, HPAFloor, KEDA"),
+    "planned budget": (
+        "spec:\n  budget: {gpuHoursPerDay: 100}\n",
+        ("line 5", "spec.budget.gpuHoursPerDay", "not implemented yet"),
     ),
-    "planned budget": ("spec:\n  budget: {priority: 100}\n", ("line 5", "spec.budget", "not implemented yet")),
-    "planned rollout": ("spec:\n  rollout: {}\n", ("spec.rollout", "not implemented yet")),
     "unknown workload": ("spec:\n  workload: Weekly\n", ("spec.workload", "found Weekly", "Online")),
     "wrong risk": ("spec:\n  forecast: {risk: high}\n", ("spec.forecast.risk", "found high", "auto", "a number")),
     "risk out of range": ("spec:\n  forecast: {risk: 1.5}\n", ("spec.forecast.risk", "found 1.5", "auto", "< 1")),
@@ -75,6 +74,10 @@ MALFORMED = {
     "unknown threshold signal": (
         "spec:\n  demand: {preset: vllm}\n  reactive:\n    thresholds:\n      - {signal: queue, above: 5}\n",
         ("line 8", "spec.reactive.thresholds[0].signal", "found queue", "queue_depth"),
+    ),
+    "cache in percent": (
+        "spec:\n  demand: {preset: vllm}\n  reactive: {thresholds: [{signal: kv_cache_usage, above: 80}]}\n",
+        ("spec.reactive.thresholds[0].above", "found 80", "< 1 (a fraction, not percent)"),
     ),
     "latency without signal": (
         "spec:\n  demand: {preset: triton}\n  slo: {latency: {below: 2s}}\n",
@@ -119,7 +122,11 @@ MALFORMED = {
     ),
     "to zero above a floor": (
         "spec:\n  target: {actuation: HPAFloor}\n  scaleToZero: {enabled: true}\n",
-        ("line 6", "spec.scaleToZero.enabled", "the floor of an HPA is 1 at least"),
+        ("line 6", "spec.scaleToZero.enabled", "HPAFloor: that floor is 1 at least"),
+    ),
+    "lever of another kind": (
+        "spec:\n  target: {kind: Deployment, actuation: KnativeMinScale}\n",
+        ("line 5", "spec.target.actuation", "apps/v1 Deployment", "need a target of serving.knative.dev/v1 Service"),
     ),
     "event twice": (
         "spec:\n  forecast:\n    calendar:\n      events:\n"
@@ -131,6 +138,26 @@ MALFORMED = {
         ("spec.demand.selector", "found app.kubernetes.io/name", "a label of Prometheus"),
     ),
     "refit without end": ("spec:\n  forecast: {refit: 1ms}\n", ("spec.forecast.refit", "found 1ms", "at least 1m")),
+    "window that no turn looks back on": (
+        "spec:\n  behavior: {scaleDown: {stabilizationWindow: 2h}}\n",
+        ("spec.behavior.scaleDown.stabilizationWindow", "found 2h", "auto or a duration of at most 1h"),
+    ),
+    "growth over hours": (
+        "spec:\n  triggers: [{name: a, when: {growth: 2, within: 3h}, then: {atLeastReplicas: 4}}]\n",
+        ("spec.triggers[0].when.within", "found 3h", "at most 1h"),
+    ),
+    "no policy to move by": (
+        "spec:\n  behavior: {scaleUp: {policies: []}}\n",
+        ("spec.behavior.scaleUp", "need at least one", "select: Disabled"),
+    ),
+    "more than there is": (
+        "spec:\n  behavior: {scaleDown: {policies: [{type: Fraction, value: 10, period: 1m}]}}\n",
+        ("spec.behavior.scaleDown", "Fraction of 10", "<= 1 (a fraction, not percent)"),
+    ),
+    "evidence that is never read": (
+        "spec:\n  safety: {promote: {after: 29d}}\n",
+        ("spec.safety.promote.after", "found 29d", "<= spec.forecast.history = 28d"),
+    ),
     "horizon of ages": ("spec:\n  forecast: {horizon: 900d}\n", ("spec.forecast.horizon", "900d", "at most 400d")),
     "half a region": (
         "spec:\n  forecast: {calendar: {holidays: DE-}}\n",
@@ -297,6 +324,14 @@ def test_the_checked_in_schema_is_the_models() -> None:
     assert (ROOT / "deploy" / "policy.schema.json").read_text() == schema_text()
 
 
+def test_what_a_rule_of_behavior_does_not_name_keeps_its_default(tmp_path: Path) -> None:
+    behavior = "behavior: {scaleUp: {select: Disabled}, scaleDown: {stabilizationWindow: 5m}}"
+    own = load_policy(a_file(tmp_path, f"{HEAD}spec: {{{behavior}}}\n")).spec.behavior
+    default = Behavior()
+    assert own.scale_up == default.scale_up.model_copy(update={"select": "Disabled"})
+    assert own.scale_down == default.scale_down.model_copy(update={"stabilization_window": timedelta(minutes=5)})
+
+
 def test_the_schema_names_fields_as_documents_do_and_refuses_others() -> None:
     schema = policy_schema()
     assert schema["required"] == ["apiVersion", "kind", "metadata"]
@@ -362,6 +397,13 @@ def test_engine_metrics_with_scale_to_zero_are_allowed_with_a_warning(tmp_path: 
     assert "unknown at zero" in warning
 
 
+def test_waking_a_knative_revision_ahead_of_its_request_is_allowed_with_a_warning(tmp_path: Path) -> None:
+    target = "{apiVersion: serving.knative.dev/v1, kind: Service, actuation: KnativeMinScale}"
+    text = HEAD + f"spec:\n  demand: {{preset: istio}}\n  target: {target}\n  scaleToZero: {{enabled: true}}\n"
+    (warning,) = warnings_for(load_policy(a_file(tmp_path, text)))
+    assert "only with its next request" in warning
+
+
 def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_path: Path) -> None:
     def warned(above: float) -> list[str]:
         thresholds = f"{{thresholds: [{{signal: kv_cache_usage, above: {above}}}]}}"
@@ -378,6 +420,16 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
         ("overrides: [{name: a, cron: 0 7 * * *, duration: 1h, max: 20}]", "max 20 above spec.replicas.max 10"),
         ("forecast: {history: 1d, horizon: 2d}", "horizon 2d above spec.forecast.history 1d"),
         ("safety: {maxPremium: 5}", "maxPremium 5 is 500%"),
+        ("{demand: {preset: vllm}, slo: {latency: {below: 2s}}, capacity: {learn: false}}", "capacity.learn false"),
+        (
+            "{demand: {preset: vllm}, reactive: {thresholds: [{signal: in_flight, above: 16}]}}",
+            "in_flight above 16 with spec.capacity.maxConcurrency 16",
+        ),
+        ("forecast: {history: 6h, horizon: 1h}", "history 6h: with less than 12h"),
+        ("budget: {priority: 200}", "priority 200 without spec.target.pool"),
+        ("forecast: {risk: 0.97}", "risk 0.97 is played as 0.98"),
+        ("{demand: {unit: concurrency}, capacity: {perReplica: 32}}", "perReplica 32 requests in flight above"),
+        ("scaleToZero: {preWarm: false}", "scaleToZero without spec.scaleToZero.enabled"),
         ("{mode: Enforce, safety: {promote: {after: 3d}}}", "promote with spec.mode Enforce"),
     ],
 )
@@ -440,6 +492,24 @@ def test_a_policy_whose_file_is_gone_is_gone(tmp_path: Path) -> None:
     assert len(source.load()) == 2
     path.unlink()
     assert [policy.metadata.name for policy in source.load()] == ["image"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "refused"),
+    [("mode: Enforce", True), ("safety: {promote: {after: 3d}}", True), ("mode: Observe", False)],
+)
+def test_one_policy_orders_replicas_of_a_target_and_others_watch(spec: str, refused: bool, tmp_path: Path) -> None:
+    a_file(tmp_path, HEAD + "spec: {mode: Enforce}\n")
+    other = HEAD.replace("name: chat", "name: chat-two")
+    a_file(tmp_path, f"{other}spec:\n  target: {{name: chat}}\n  {spec}\n", "two.yaml")
+    source = PolicyFiles([tmp_path])
+    assert len(source.load()) == (1 if refused else 2)
+    if not refused:
+        assert len(load_policies(tmp_path)) == 2
+        return
+    with pytest.raises(PolicyError, match="prod/chat-two orders replicas of Deployment chat, which prod/chat does"):
+        load_policies(tmp_path)
+    assert "prod/chat-two orders replicas" in source.problems()[0]
 
 
 def test_a_set_without_any_valid_policy_is_an_error_not_an_empty_set(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -15,10 +16,12 @@ from pathlib import Path
 import pytest
 import structlog
 
+from scaler.adapters.store.store import SqlStore
 from scaler.adapters.traces import write_trace
 from scaler.app.demo.traffic import generate
+from scaler.cycle import Cycle
 from tests.adapters.scripted import ScriptedServer
-from tests.app.fakes import a_policy
+from tests.app.fakes import FakeClock, FakePolicies, FakeSource, FakeTarget, PlainAdvisor, a_policy
 
 DAY = ("--warmup", "1d")
 OUT = ("--out", "out")
@@ -411,6 +414,19 @@ def test_bad_input_is_one_clear_error_and_nothing_is_written(
         assert word in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
     assert list(here.iterdir()) == []
+
+
+def test_explain_tells_no_decision_from_none_that_changed_something(run: Run, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    with closing(SqlStore.open(url)) as store:
+        policies, source = FakePolicies([a_policy()]), FakeSource()
+        clock, target = FakeClock(), FakeTarget()
+        Cycle(clock=clock, policies=policies, source=source, target=target, advisor=PlainAdvisor(), log=store).turn()
+    assert "2 ready" in run("explain", "prod/chat", "--store", url).stdout
+    calm = run("explain", "prod/chat", "--store", url, "--changes")
+    assert (calm.returncode, "none of the last 1 decisions changed" in calm.stderr) == (2, True)
+    other = run("explain", "prod/image", "--store", url)
+    assert (other.returncode, "no decision of it; endpoints with decisions: prod/chat" in other.stderr) == (2, True)
 
 
 KUBECONFIG = """\

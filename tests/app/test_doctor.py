@@ -1,10 +1,12 @@
 """What doctor finds: each thing is looked at, whatever became of the others."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from scaler.adapters.addresses import without_password
+from scaler.adapters.clock import SystemClock
 from scaler.adapters.store.store import SqlStore
 from scaler.app.cli.options import show, table
 from scaler.app.doctor import Finding, examine
@@ -52,6 +54,42 @@ def test_without_a_cluster_policies_and_metrics_are_looked_at_all_the_same(tmp_p
             "cluster": False,
         }
     assert "cannot connect to a cluster with" in seen["cluster"].found
+
+
+@pytest.mark.parametrize(
+    ("pools", "fine", "said"),
+    [
+        ("a100=8", True, "8 GPUs for 1 policies"),
+        ("a100=1", False, "1 GPUs, and the spec.replicas.min of its 1 policies need 2"),
+        ("h100=8", False, "no policy draws from it; spec.target.pool is a100"),
+    ],
+)
+def test_a_pool_that_nobody_draws_from_or_that_is_too_small_is_told(
+    tmp_path: Path, policies: Path, pools: str, fine: bool, said: str
+) -> None:
+    spec = "spec: {target: {pool: a100, gpusPerReplica: 2}, replicas: {min: 1}}\n"
+    (policies / "chat.yaml").write_text(HEAD.replace("NAME", "chat") + spec)
+    settings = load_settings(
+        policies=policies,
+        store=f"sqlite:///{tmp_path}/a.db",
+        prometheus_url="http://127.0.0.1:1",
+        kubeconfig=tmp_path / "nowhere",
+        pools=pools,
+    )
+    (pool,) = [one for one in examine(settings) if one.what.startswith("pool ")]
+    assert (pool.fine, said in pool.found) == (fine, True), pool.found
+
+
+def test_demand_is_told_in_its_unit_and_a_level_is_no_rate(tmp_path: Path, policies: Path) -> None:
+    now = int(SystemClock().now().timestamp())
+    samples = [[at, "3"] for at in range(now - now % 15 - 86_400, now + 1, 15)]
+    lines = [{"metric": {"namespace": "prod", "service": "chat"}, "values": samples, "value": samples[-1]}]
+    answer = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": lines}}).encode()
+    for unit, told in (("requests", "mean 3 requests/s"), ("concurrency", "mean 3 concurrency")):
+        (policies / "chat.yaml").write_text(f"{HEAD.replace('NAME', 'chat')}spec: {{demand: {{unit: {unit}}}}}\n")
+        with ScriptedServer() as server:
+            server.always(answer)
+            assert found(tmp_path, policies, server.url)["demand prod/chat"].found.endswith(told)
 
 
 def test_without_policies_it_says_what_could_not_be_asked(tmp_path: Path, policies: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,11 @@ def test_of_a_cluster_that_never_answered_page_and_metrics_know_no_count(world: 
     assert [line.split()[-1] for line in gauges] == ["NaN"] * 4
 
 
+def test_a_forecast_that_does_not_play_has_no_age(world: World) -> None:
+    world.turn()
+    assert isnan(world.metric("headstart_forecast_age_seconds{"))
+
+
 def test_a_conflict_is_an_outcome_and_the_next_turn_orders_again(world: World) -> None:
     world.source.demand = 12.0
     world.target.refuse = ActuationOutcome.CONFLICT
@@ -209,6 +215,25 @@ def test_endpoints_have_what_the_contract_names(world: World) -> None:
     assert row["demand"] == pytest.approx(4.0)
 
 
+def test_the_pool_is_a_label_on_metrics_and_in_the_api(world: World) -> None:
+    for pool in ("a100", "h100"):
+        world.policies.policies = [a_policy(target={"pool": pool})]
+        world.turn()
+        (row,) = world.client.get("/api/v1/endpoints").json()
+        assert row["pool"] == pool
+        assert world.metric(f'headstart_endpoint_info{{name="chat",namespace="prod",pool="{pool}"}}') == 1
+    assert world.metric("headstart_endpoint_info") == 1
+
+
+def test_demand_in_a_unit_that_the_policy_no_longer_has_is_gone(world: World) -> None:
+    for unit in ("requests", "tokens"):
+        world.policies.policies = [a_policy(demand={"unit": unit, "preset": "vllm"})]
+        world.turn()
+    assert world.metric("headstart_demand{") == world.metric(
+        'headstart_demand{name="chat",namespace="prod",unit="tokens"}'
+    )
+
+
 def test_decisions_are_the_recorded_rows_newest_first(world: World) -> None:
     world.turn()
     last = world.turn()
@@ -276,6 +301,15 @@ def test_a_refit_comes_at_once_then_within_its_period_and_then_each_period(world
     world.clock.move(timedelta(minutes=1))
     world.service.refit_due()
     assert refits() == 3
+
+
+def test_a_changed_policy_is_refitted_at_once_with_the_start_up_time_that_it_says_now(world: World) -> None:
+    def refitted(*, expected: str) -> object:
+        world.policies.policies = [a_policy(startup={"expected": expected})]
+        world.service.refit_due()
+        return world.turn()["startup_p95_seconds"]
+
+    assert [refitted(expected="150s"), refitted(expected="5m")] == [150.0, 300.0]
 
 
 def test_a_refit_that_failed_is_tried_again_soon(world: World) -> None:

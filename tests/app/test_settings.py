@@ -24,7 +24,8 @@ def test_an_empty_variable_was_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addresses_headers_and_paths_are_read_from_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSTART_PROMETHEUS_HEADERS", "X-Scope-OrgID=team-a, X-Other=1")
     monkeypatch.setenv("HEADSTART_HTTP", "[::1]:9000")
-    settings = load_settings(policies="somewhere")
+    settings = load_settings(policies="somewhere", pools="a100=64, h100=16")
+    assert settings.pools == {"a100": 64, "h100": 16}
     assert settings.prometheus_headers == {"X-Scope-OrgID": "team-a", "X-Other": "1"}
     assert settings.http == ("::1", 9000)
     assert settings.policies == Path("somewhere")
@@ -35,6 +36,9 @@ def test_addresses_headers_and_paths_are_read_from_text(monkeypatch: pytest.Monk
     [
         ("turn", "soon", ["--turn", "'soon'", "30s, 5m, 2h"]),
         ("turn", "0s", ["--turn", "'0s'", "greater than 0s"]),
+        ("pools", "a100", ["--pools", "'a100'", "POOL=GPUS"]),
+        ("pools", "a100=many", ["--pools", "POOL=GPUS"]),
+        ("pools", "a100=1,a100=2", ["--pools", "each pool once"]),
         ("http", "8080", ["--http", "'8080'", "HOST:PORT"]),
         ("keda", "8081", ["--keda", "'8081'", "HOST:PORT"]),
         ("http", "localhost:99999", ["--http", "HOST:PORT"]),

@@ -29,6 +29,7 @@ def rules(direction, *policies, window="0s", select="Max"):
         ("the larger of +100 % and +4 by default", a_policy(), 3, 50, (), 7),
         ("doubling wins once there are many", a_policy(), 10, 50, (), 20),
         ("zero doubles to zero, so +4 it is", a_policy(), 0, 50, (), 4),
+        ("a fraction of none bars no first replica", rules("scaleUp", ("Fraction", 1.0, "15s")), 0, 50, (), 1),
         ("Min takes the smaller", rules("scaleUp", ("Fraction", 1.0, "15s"), ("Replicas", 4, "15s"), select="Min"), 10, 50, (), 14),
         ("Disabled stays", rules("scaleUp", ("Replicas", 4, "15s"), select="Disabled"), 3, 50, (), 3),
         ("what this period added already counts", rules("scaleUp", ("Replicas", 4, "60s")), 5, 50, turns((30, 5, 2, 5)), 6),

@@ -1,10 +1,11 @@
 """One snapshot in, one explained decision out."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import nan
 
 import pytest
 
+from scaler.core.bounds import active_bounds
 from scaler.core.decide import decide
 from scaler.domain.decision import Reason
 from scaler.domain.setting import Choice, Setting, Source
@@ -112,10 +113,23 @@ def test_last_good_plans_from_an_old_reading_up_to_its_age_limit():
         assert decide(a_snapshot(policy, signals=signals)).final == expected
 
 
+def test_last_good_lets_nothing_go_while_the_present_is_not_known():
+    policy = a_policy({"safety": {"missingMetrics": "LastGood"}})
+    for age_seconds, expected in ((60, 2), (75, 5)):
+        signals = some_signals(2, read_at=NOON - age_seconds * SECOND)
+        assert decide(a_snapshot(policy, signals=signals, replicas=some_replicas(5))).final == expected
+
+
 def test_floor_keeps_one_replica_standing_while_blind():
     policy = a_policy({"safety": {"missingMetrics": "Floor"}})
     assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(0))).final == 1
     assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(5))).final == 5
+
+
+def test_floor_while_blind_is_no_more_than_an_active_override_allows():
+    off = {"name": "off", "cron": "0 0 * * *", "duration": "24h", "max": 0}
+    policy = a_policy({"safety": {"missingMetrics": "Floor"}, "overrides": [off]})
+    assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(0))).final == 0
 
 
 def test_an_old_forecast_is_replaced_by_the_reactive_plan():
@@ -233,6 +247,25 @@ def test_overrides_the_highest_min_and_the_lowest_max_hold():
     high = decide(a_snapshot(policy, replicas=some_replicas(7), signals=some_signals(50)))
     assert (low.final, high.final) == (6, 8)
     assert reasons(low) == [Reason.OVERRIDE] and "office, launch" in low.sentence()
+
+
+@pytest.mark.parametrize(
+    ("label", "cron", "duration", "utc", "active"),
+    [
+        ("clocks show half past two the first time", "30 2 * * *", "1h", "00:30", True),
+        ("an hour later they do again", "30 2 * * *", "1h", "01:30", False),
+        ("the span does not begin anew", "30 2 * * *", "1h", "02:15", False),
+        ("what comes each half hour comes in both hours", "*/30 * * * *", "10m", "01:35", True),
+        ("a night over the change lasts as long as it says", "0 22 * * *", "8h", "03:59", True),
+        ("and no longer", "0 22 * * *", "8h", "04:00", False),
+    ],
+)
+def test_an_override_at_an_hour_that_clocks_show_twice_comes_once(label, cron, duration, utc, active):
+    """Berlin, 25 October 2026: at 03:00 summer time clocks go back to 02:00; 01:00 UTC."""
+    zone = "Europe/Berlin"
+    policy = a_policy({"overrides": [{"name": "n", "cron": cron, "duration": duration, "timezone": zone, "min": 4}]})
+    now = datetime.fromisoformat(f"2026-10-25T{utc}:00+00:00")
+    assert (active_bounds(policy, now).names == ("n",)) is active, label
 
 
 def test_paused_has_the_last_word():

@@ -47,7 +47,7 @@ def snapshots(draw):
     setting = Setting(source=Source.LEAD_MODEL, level=0.9, utilization_fraction=draw(st.floats(0.1, 1)))
     return a_snapshot(
         policy,
-        replicas=draw(st.none() | st.builds(some_replicas, count, st.just(ages))),
+        replicas=draw(st.none() | st.builds(some_replicas, count, st.just(ages), rolling_out=st.booleans())),
         signals=draw(st.none() | st.just(signals)),
         queue=draw(demand),
         reactive={"queue_depth": draw(demand)},
@@ -90,7 +90,7 @@ def test_unknown_never_lowers_the_order(snapshot):
         assert decision.final >= decision.current
 
 
-@pytest.mark.parametrize("name", ["thresholds", "panic", "surprise", "triggers"])
+@pytest.mark.parametrize("name", ["thresholds", "panic", "surprise", "triggers", "rollout"])
 @given(snapshot=snapshots())
 def test_floors_only_ever_raise(name, snapshot):
     for verdict in decide(snapshot).verdicts:

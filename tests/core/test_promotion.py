@@ -1,5 +1,7 @@
 """The gate from Observe to Enforce."""
 
+from datetime import timedelta
+
 import pytest
 
 from scaler.core.decide import decide
@@ -14,9 +16,10 @@ GATED = a_policy({"mode": "Observe", "safety": {"promote": {"after": "3d"}}})
 def evidence(hours, bad_fraction, days=3.0, demoted=""):
     lead = Setting(source=Source.LEAD_MODEL, level=0.9)
     reactive = Setting(source=Source.REACTIVE, level=1.3)
-    own = ReplayedCost(setting=lead, replica_hours=hours, bad_fraction=bad_fraction, days=days)
-    shadow = ReplayedCost(setting=reactive, replica_hours=100.0, bad_fraction=0.008, days=days)
-    return Choice(setting=lead, chosen_at=NOON, replayed=own, shadow=shadow, demoted=demoted)
+    own = ReplayedCost(setting=lead, replica_hours=hours, bad_fraction=bad_fraction, days=3.0)
+    shadow = ReplayedCost(setting=reactive, replica_hours=100.0, bad_fraction=0.008, days=3.0)
+    seen = timedelta(days=days)
+    return Choice(setting=lead, chosen_at=NOON, replayed=own, shadow=shadow, replayed_for=seen, demoted=demoted)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from forecaster.auto import Auto
 from forecaster.ledger import bins_of
-from forecaster.levelchange import believing, level_change
+from forecaster.levelchange import WIDER, WIDER_REACH_HOURS, believing, level_change, wider_above
 from forecaster.selection import vincentised
 from tests.forecaster.samples import a_panel, daily_counts
 
@@ -129,3 +129,13 @@ def test_a_level_that_never_lasted_is_believed_less_each_time():
 def test_what_is_told_counts_by_its_trust_and_only_where_something_is_told():
     plain, told = np.array([10.0, 10.0]), np.array([30.0, np.nan])
     assert believing(plain, told, np.array([0.75, 0.75])).tolist() == [25.0, 10.0]
+
+
+def test_where_demand_has_changed_the_upper_margin_is_wider_the_more_the_nearer_and_the_rest_stays():
+    quantiles = np.broadcast_to(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), (1, 2, 2, 6))
+    hours = np.array([0.0, WIDER_REACH_HOURS])
+    usual, changed = wider_above(quantiles, LEVELS, np.array([[False, True]]), hours)[0]
+    assert np.array_equal(usual, quantiles[0, 0])
+    assert np.array_equal(changed[:, :2], quantiles[0, 1, :, :2])
+    stretched_by = (changed[:, 2:] - 2.0) / (quantiles[0, 1, :, 2:] - 2.0)
+    assert stretched_by == pytest.approx(1.0 + WIDER * np.exp([[0.0], [-1.0]]) * np.ones(4))

@@ -106,6 +106,30 @@ def custom_resource_definition() -> dict[str, Any]:
     }
 
 
+def open_definition(group: str, version: str, plural: str, kind: str) -> dict[str, Any]:
+    """A custom resource of any content, with a status of its own: stands for one whose controller is not here."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
+            "versions": [
+                {
+                    "name": version,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": anything},
+                    "subresources": {"status": {}},
+                }
+            ],
+        },
+    }
+
+
 def model_server(name: str, replicas: int) -> dict[str, Any]:
     return {
         "apiVersion": f"{CUSTOM_GROUP}/v1",

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from forecaster.series import DemandSeries, DemandUnit
+from scaler.core.decide import decide
 from scaler.cycle import prior_profile
-from scaler.domain.policy import ScalingPolicy
+from scaler.domain.policy import Mode, ScalingPolicy
 from scaler.domain.setting import Source
 from scaler.ports import Advice, Reading
 from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor
 from scaler.simulator.selfreplay.spoil import Spoil
-from tests.builders import a_policy
+from tests.builders import a_policy, a_snapshot
 from tests.simulator.makers import MONDAY
 
 STEP = timedelta(seconds=15)
@@ -86,6 +87,14 @@ def test_the_choice_says_what_its_replay_showed(turn_by_turn: Sequence[Advice]) 
     assert choice is not None and choice.replayed is not None
     assert choice.replayed.replica_hours > 0
     assert "would have cost" in choice.why()
+
+
+def test_what_is_no_worse_than_the_shadow_passes_the_gate_once_enough_was_replayed() -> None:
+    """Fifteen hours were replayed when the last turns come."""
+    (*_, advice) = advised(SelfReplayAdvisor(reactive_only=True), demand(), policy(), WARM + 241)
+    for after, mode in (("15h", Mode.ENFORCE), ("16h", Mode.OBSERVE)):
+        gated = policy(mode="Observe", safety={"promote": {"after": after}})
+        assert decide(a_snapshot(gated, choice=advice.choice)).mode is mode, after
 
 
 def test_demand_that_was_not_seen_for_a_minute_gives_no_signals(turn_by_turn: Sequence[Advice]) -> None:

@@ -106,6 +106,16 @@ def test_keda_takes_an_empty_answer_for_zero():
     assert now.step * STEP >= 300
 
 
+def test_kedas_hpa_reads_the_same_zero_and_an_hpa_alone_no_answer():
+    site = a_site(lowest=1)
+    for strategy, expected in ((Keda(site), 1), (Hpa(site), 5)):
+        now = a_situation(site, [5.0] * 8, ready=5)
+        now.blind = True
+        for now.step in range(8, 40):
+            wanted = strategy.desired(now)
+        assert wanted == expected
+
+
 def test_knative_panics_at_twice_its_capacity_and_never_scales_in_meanwhile():
     site = a_site()
     watch = Watch(Knative(site), site, ready=2)

@@ -104,3 +104,12 @@ def test_what_an_endpoint_shows_itself_soon_outweighs_the_fleet() -> None:
     for _ in range(24):
         newcomer.add(np.array([100.0, 130.0, 300.0]), np.array([100.0, 4.0, 0.0]), 1000.0, 1.0, 0.01, FREE)
     assert chosen(newcomer, Budget(0.99)) == MIDDLE
+
+
+def test_the_hours_that_are_said_are_those_that_the_forgetting_sums_amount_to() -> None:
+    """Two days of one replica are 35 of its hours."""
+    sums, nothing = ReplayedSums(1), np.zeros(1)
+    for _ in range(48):
+        sums.add(np.array([240.0]), nothing, 1.0, 1.0, 0.01, nothing)
+    assert isclose(sums.remembered_hours, 35.0, abs_tol=0.1)
+    assert isclose(sums.raw_cost[0] / 240, sums.remembered_hours, rel_tol=0.01)

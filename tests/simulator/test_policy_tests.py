@@ -56,6 +56,15 @@ def test_a_time_of_day_is_local_to_the_policy():
     assert "the test does not reach that time" in outcome.diff()
 
 
+def test_the_day_that_is_said_is_the_local_one_too():
+    """Seven in the evening of Monday is four in the morning of Tuesday in Tokyo."""
+    policy = a_policy({"forecast": {"calendar": {"timezone": "Asia/Tokyo"}}})
+    trace = a_series(np.full(26 * 60, 120.0))
+    traffic = {"trace": "x.csv", "from": "2026-03-02T18:55:00Z", "days": 0.01, "warmup": "6h"}
+    outcome = ran([{"readyReplicas": {"at": "04:00", "atLeast": 90}}], policy, trace=trace, traffic=traffic)
+    assert outcome.diff().endswith(" on 2026-03-03")
+
+
 def test_a_trace_is_cut_to_its_warmup_and_days():
     trace = a_series(np.full(26 * 60, 120.0))
     traffic = {"trace": "x.csv", "from": "2026-03-03", "days": 0.05, "warmup": "6h"}
@@ -145,3 +154,19 @@ def test_patterns_stay_between_low_and_high_and_repeat(pattern):
     assert series.values.max() < 12.0
     assert series.values.max() > 8.0
     assert np.array_equal(series.values, drawn().values)
+
+
+def test_a_pattern_of_concurrency_is_a_level_and_stays_the_same_within_a_minute():
+    shown = []
+
+    def watching(foreseen, faults, reactive_only):
+        shown.extend(foreseen.values())
+        return present_advisor(foreseen, faults, reactive_only)
+
+    traffic = {"pattern": "constant", "high": 20, "days": 0.1, "warmup": "1h"}
+    policy = a_policy({"demand": {"unit": "concurrency"}})
+    run_policy_test(
+        a_test([{"starts": {"atLeast": 0}}], traffic=traffic), lambda path: policy, lambda *_: None, watching
+    )
+    minutes = shown[0].values.reshape(-1, 4)
+    assert (minutes == minutes[:, :1]).all()

@@ -64,7 +64,9 @@ def test_the_summary_agrees_with_a_recomputation_from_the_timeline(tmp_path):
         demand = sum(float(row["demand"]) for row in table)
         good = sum(float(row["demand"]) for row in table if float(row["wait_seconds"]) <= 10)
         cold = sum(float(row["demand"]) for row in table if int(row["ready"]) == 0)
+        idle = sum(int(row["ready"]) for row in table if float(row["demand"]) < 0.5 * 15 * int(row["ready"]))
         own = figures[strategy]
+        assert own["wasted_replica_hours"] == pytest.approx(idle * 15 / 3600, abs=1e-6)
         assert own["replica_hours"] == pytest.approx(hours)
         assert own["gpu_hours"] == pytest.approx(2 * hours)
         assert own["slo_attainment"] == pytest.approx(good / demand, abs=1e-6)
@@ -167,6 +169,19 @@ def test_a_rolling_update_at_steady_demand_changes_no_order_and_costs_one_more_r
     assert updated.starts == plain.starts + n
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_scale_in_waits_for_a_rolling_update_unless_the_policy_allows_it(holds):
+    before = round(WARMUP / timedelta(minutes=1)) + 25
+    falling = a_series(np.concatenate([np.full(before, 900.0), np.full(4 * 60 - before, 150.0)]))
+    spec = {"rollout": {"holdScaleInDuringRollout": holds}, "replicas": {"min": 1, "max": 12}}
+    faults = parse_faults(["rolling-update:20m"])
+    request = a_request(trace=falling, spec=spec, faults=faults, with_clairvoyant=False, baselines=())
+    played = run_replay(request, present_advisor).endpoints[CHAT].outcomes[OWN]
+    until = np.flatnonzero(played.starting > 0)[-1]  # its last replacement
+    fell = np.flatnonzero(np.diff(played.desired) < 0)[0] + 1
+    assert (fell > until) == holds
+
+
 def test_starts_on_cold_nodes_take_as_much_longer_as_a_node_takes():
     kept = {"stabilizationWindow": "0s", "policies": [{"type": "Replicas", "value": 1, "period": "15s"}]}
     spec = {"behavior": {"scaleDown": {**kept, "select": "Disabled"}}}
@@ -240,8 +255,8 @@ def test_several_processes_give_what_one_gives():
     alone = summary(run_replay(request, present_advisor))
     assert summary(run_replay(request, present_advisor, processes=2)) == alone
     each = [found["hpa"] for found in alone["endpoints"].values()]
-    for figure in ("starts", "cancelled_starts"):
-        assert alone["hpa"][figure] == sum(found[figure] for found in each)
+    for figure in ("starts", "cancelled_starts", "wasted_replica_hours"):
+        assert alone["hpa"][figure] == pytest.approx(sum(found[figure] for found in each), abs=1e-6)
 
 
 def test_the_parts_of_one_endpoint_in_several_processes_write_what_one_process_writes(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from scaler.adapters.keda.orders import OrderBoard
 from scaler.adapters.kubernetes.client import KubernetesApi
 from scaler.adapters.kubernetes.lever import TargetReading
 from scaler.adapters.kubernetes.scale import ScaleSubresource
-from scaler.domain.policy import Mode, ScalingPolicy
+from scaler.domain.policy import ScalingPolicy
 from scaler.errors import SettingsError
 
 NEEDS_ADDRESS = (
@@ -32,7 +32,7 @@ class KedaOrders:
         """
         orders = self._board(policy)
         target = self._scales.read(policy)
-        if not _may_order(policy):
+        if not policy.may_order:
             orders.withdraw(policy.endpoint)
         ordered = orders.confirm(policy.endpoint)
         return replace(target, is_ordered=False) if ordered is None else replace(target, desired=ordered)
@@ -45,9 +45,3 @@ class KedaOrders:
         if self._orders is None:
             raise SettingsError(f"{policy.endpoint}: {NEEDS_ADDRESS}")
         return self._orders
-
-
-def _may_order(policy: ScalingPolicy) -> bool:
-    """Whether the policy enforces, or will once its gate has held."""
-    spec = policy.spec
-    return spec.mode is Mode.ENFORCE or (spec.mode is Mode.OBSERVE and spec.safety.promote is not None)

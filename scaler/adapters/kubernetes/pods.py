@@ -31,8 +31,11 @@ def standing(pods: Iterable[Pod]) -> list[Pod]:
     return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and _phase(pod) not in _ENDED]
 
 
-def replica_state(target: TargetReading, pods: Iterable[Pod], to_service: ToService) -> ReplicaState:
-    """The standing pods counted; those not ready by the time they were created."""
+def replica_state(
+    target: TargetReading, pods: Iterable[Pod], to_service: ToService, version_label: str = ""
+) -> ReplicaState:
+    """The standing pods counted; those not ready by the time they were created. Their versions are told by a label of
+    their own, or by what Kubernetes writes."""
     here = standing(pods)
     starting = [pod for pod in here if _since(pod, "Ready") is None]
     ready = [pod for pod in here if _since(pod, "Ready") is not None]
@@ -42,7 +45,8 @@ def replica_state(target: TargetReading, pods: Iterable[Pod], to_service: ToServ
         unschedulable=sum(map(_is_unschedulable, starting)),
         desired=target.desired,
         version=target.version,
-        revisions=tuple(sorted(set(filter(None, map(_revision, ready))))),
+        revisions=_versions(ready, version_label),
+        rolling_out=len(_versions(here, version_label)) > 1,
     )
 
 
@@ -96,10 +100,12 @@ def _phase(pod: Pod) -> str:
     return str(pod.get("status", {}).get("phase", ""))
 
 
-def _revision(pod: Pod) -> str:
-    """Which version of its template the pod was made from; "" where no label tells."""
-    labels = pod["metadata"].get("labels") or {}
-    return next((str(labels[name]) for name in _REVISION_LABELS if labels.get(name)), "")
+def _versions(pods: Iterable[Pod], version_label: str) -> tuple[str, ...]:
+    """Each once; a pod on which no label tells its version adds none."""
+    names = (version_label,) if version_label else _REVISION_LABELS
+    labels = [pod["metadata"].get("labels") or {} for pod in pods]
+    told = [next((str(own[name]) for name in names if own.get(name)), "") for own in labels]
+    return tuple(sorted(set(filter(None, told))))
 
 
 def _created(pod: Pod) -> datetime:

@@ -11,6 +11,8 @@ from scaler.adapters.kubernetes.client import PARALLEL_REQUESTS, Json, Kubernete
 from scaler.adapters.kubernetes.events import EventWriter
 from scaler.adapters.kubernetes.hpa import AUTOSCALERS, HpaFloor, Rival, keda_owner, scales
 from scaler.adapters.kubernetes.keda import KedaOrders
+from scaler.adapters.kubernetes.knative import KnativeMinScale
+from scaler.adapters.kubernetes.kserve import KServeMinReplicas
 from scaler.adapters.kubernetes.lever import Lever, TargetReading
 from scaler.adapters.kubernetes.pods import StartupWatch, replica_state
 from scaler.adapters.kubernetes.scale import ScaleSubresource
@@ -22,7 +24,13 @@ from scaler.domain.replicas import ReplicaState, StartupObservation
 from scaler.errors import ClusterUnavailable, Conflict, HeadstartError, TargetNotFound
 
 MakeLever = Callable[[KubernetesApi], Lever]
-TARGETS: Mapping[str, MakeLever] = {"Scale": ScaleSubresource, "HPAFloor": HpaFloor, "KEDA": KedaOrders}
+TARGETS: Mapping[str, MakeLever] = {
+    "Scale": ScaleSubresource,
+    "HPAFloor": HpaFloor,
+    "KEDA": KedaOrders,
+    "KnativeMinScale": KnativeMinScale,
+    "KServeMinReplicas": KServeMinReplicas,
+}
 """`target.actuation` of a policy -> how its orders are carried out."""
 
 Answer = TypeVar("Answer")
@@ -68,10 +76,9 @@ class KubernetesTarget:
 
     def order(self, policy: ScalingPolicy, replicas: int, seen: ReplicaState) -> Actuation:
         """As the port says. A policy that only observes or recommends is never written for, whoever asks."""
-        if policy.spec.mode is Mode.OBSERVE:
-            return Actuation(outcome=ActuationOutcome.OBSERVED)
-        if policy.spec.mode is Mode.RECOMMEND:
-            return Actuation(outcome=ActuationOutcome.RECOMMENDED)
+        if not policy.may_order:
+            recommends = policy.spec.mode is Mode.RECOMMEND
+            return Actuation(outcome=ActuationOutcome.RECOMMENDED if recommends else ActuationOutcome.OBSERVED)
         read = self._targets.get(policy.endpoint)
         asked, limited = _within(read, replicas)
         if seen.desired == asked and (read is None or read.is_ordered):
@@ -85,8 +92,8 @@ class KubernetesTarget:
         return Actuation(outcome=ActuationOutcome.ORDERED, detail=limited)
 
     def announce(self, policy: ScalingPolicy, decision: Decision) -> None:
-        """An event on the target, unless the policy only observes. One that fails costs no order: it is logged."""
-        if policy.spec.mode is Mode.OBSERVE:
+        """An event on the target, unless it is only observed. One that fails costs no order: it is logged."""
+        if decision.mode is Mode.OBSERVE:
             return
         try:
             target = self._targets.get(policy.endpoint)
@@ -146,7 +153,9 @@ class KubernetesTarget:
                 problems[policy.endpoint] = str(own)
                 continue
             read[policy.endpoint] = target
-            states[policy.endpoint] = replica_state(target, own, self._clock.to_service)
+            states[policy.endpoint] = replica_state(
+                target, own, self._clock.to_service, policy.spec.rollout.version_label
+            )
             startups[policy.endpoint] = self._watch.observe(own, now, self._clock.to_service)
         if not any(isinstance(found, ClusterUnavailable) for found in (*targets, *pods.values())):
             listed = [pod for found in pods.values() if not isinstance(found, HeadstartError) for pod in found]

@@ -1,6 +1,7 @@
 """What a policy's parts cannot know by themselves: names that stand elsewhere in the product, and one another."""
 
 import re
+from datetime import timedelta
 
 from forecaster.calendar import DemandCalendar
 from forecaster.catalogue import ALL_METHODS
@@ -9,8 +10,15 @@ from scaler.adapters.policies.documents import Document, FieldPath, shown
 from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
-from scaler.domain.policy import Mode, ScalingPolicy, format_duration
+from scaler.domain.policy import Budget, Mode, ScaleToZero, ScalingPolicy, format_duration
 
+KIND_OF = {
+    "KnativeMinScale": ("serving.knative.dev/v1", "Service"),
+    "KServeMinReplicas": ("serving.kserve.io/v1beta1", "InferenceService"),
+}
+"""Levers that work on one kind of target only."""
+ENOUGH_HISTORY = timedelta(hours=12)
+"""Before so much is known the cautious default plays."""
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -29,6 +37,8 @@ def crosscheck(policy: ScalingPolicy, document: Document) -> list[str]:
             *_beyond_max(policy),
             *_never_at_zero(policy),
             *_floor_above_zero(policy),
+            *_kind_of_lever(policy),
+            *_never_promoted(policy),
         )
     ]
 
@@ -45,6 +55,11 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
             "demand is unknown at zero and the endpoint stays there; take demand from a gateway (preset istio, knative "
             "or http, or spec.demand.query)"
         )
+    if to_zero and spec.scale_to_zero.pre_warm and spec.target.actuation == "KnativeMinScale":
+        found.append(
+            "spec.scaleToZero.preWarm with spec.target.actuation KnativeMinScale: a revision at zero may take a new "
+            "min-scale only with its next request; keep spec.replicas.min at 1 where the first request must not wait"
+        )
     target = spec.capacity.utilization.target
     for threshold in spec.reactive.thresholds:
         if threshold.signal == "kv_cache_usage" and threshold.above <= target:
@@ -53,6 +68,11 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
                 f"spec.capacity.utilization.target {target:g}: where the cache fills with load, replicas that are used "
                 "as planned are above the threshold, which then orders more than the plan; set it higher"
             )
+        if threshold.signal == "in_flight" and threshold.above >= spec.capacity.max_concurrency:
+            found.append(
+                f"spec.reactive.thresholds in_flight above {threshold.above:g} with spec.capacity.maxConcurrency "
+                f"{spec.capacity.max_concurrency}: a replica never holds more, the threshold is never exceeded"
+            )
     highest = spec.replicas.max
     for override in spec.overrides:
         if override.max is not None and override.max > highest:
@@ -60,6 +80,15 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
                 f"spec.overrides {override.name} with max {override.max} above spec.replicas.max {highest}: the lower "
                 "one holds; raise spec.replicas.max to allow more"
             )
+    if spec.forecast.history < ENOUGH_HISTORY:
+        found.append(
+            f"spec.forecast.history {format_duration(spec.forecast.history)}: with less than "
+            f"{format_duration(ENOUGH_HISTORY)} of the past nothing is learnt from replaying it"
+        )
+    if spec.budget.priority != Budget().priority and not spec.target.pool:
+        found.append(
+            f"spec.budget.priority {spec.budget.priority} without spec.target.pool: it says who gives way in a pool"
+        )
     if spec.forecast.horizon > spec.forecast.history:
         found.append(
             f"spec.forecast.horizon {format_duration(spec.forecast.horizon)} above spec.forecast.history "
@@ -69,11 +98,35 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
         found.append(
             f"spec.safety.maxPremium {spec.safety.max_premium:g} is {spec.safety.max_premium:.0%}: a fraction is meant"
         )
+    if spec.forecast.risk != "auto":
+        found += _played_risk(spec.forecast.risk)
+    capacity = spec.capacity
+    if not spec.demand.unit.is_rate and capacity.per_replica > capacity.max_concurrency:
+        found.append(
+            f"spec.capacity.perReplica {capacity.per_replica:g} requests in flight above spec.capacity.maxConcurrency "
+            f"{capacity.max_concurrency}: a replica is planned for more than it holds"
+        )
+    if spec.slo.latency is not None and not spec.capacity.learn:
+        found.append(
+            "spec.slo.latency with spec.capacity.learn false: measured latency says what a replica carries, which is "
+            "not learned here; it changes nothing"
+        )
+    if not spec.scale_to_zero.enabled and spec.scale_to_zero != ScaleToZero():
+        found.append("spec.scaleToZero without spec.scaleToZero.enabled: nothing else of it is read")
     if spec.safety.promote is not None and spec.mode is not Mode.OBSERVE:
         found.append(
             f"spec.safety.promote with spec.mode {spec.mode}: the gate is passed by policies that Observe only"
         )
     return found
+
+
+def _played_risk(risk: float) -> list[str]:
+    from forecaster.lead import LEVELS  # compiles when it is imported
+
+    if risk in LEVELS:
+        return []
+    played = min(LEVELS, key=lambda level: abs(level - risk))
+    return [f"spec.forecast.risk {risk:g} is played as {played:g}, the nearest of {', '.join(map(str, LEVELS))}"]
 
 
 def _method(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
@@ -147,10 +200,28 @@ def _never_at_zero(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
 
 
 def _floor_above_zero(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
-    if not policy.spec.scale_to_zero.enabled or policy.spec.target.actuation != "HPAFloor":
+    actuation = policy.spec.target.actuation
+    if not policy.spec.scale_to_zero.enabled or actuation not in ("HPAFloor", "KServeMinReplicas"):
         return []
-    text = "found true, must be false with spec.target.actuation HPAFloor: the floor of an HPA is 1 at least"
+    text = f"found true, must be false with spec.target.actuation {actuation}: that floor is 1 at least"
     return [(("spec", "scaleToZero", "enabled"), text)]
+
+
+def _kind_of_lever(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    target = policy.spec.target
+    needed = KIND_OF.get(target.actuation)
+    if needed is None or (target.api_version, target.kind) == needed:
+        return []
+    text = f"found {target.actuation} with {target.api_version} {target.kind}, need a target of {' '.join(needed)}"
+    return [(("spec", "target", "actuation"), text)]
+
+
+def _never_promoted(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    promote, history = policy.spec.safety.promote, policy.spec.forecast.history
+    if promote is None or promote.after <= history:
+        return []
+    text = f"found {format_duration(promote.after)}, must be <= spec.forecast.history = {format_duration(history)}"
+    return [(("spec", "safety", "promote", "after"), f"{text}: no more of the past is replayed")]
 
 
 def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
@@ -163,6 +234,9 @@ def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
             known = ", ".join(sorted(preset.per_replica)) or "no such signal"
             text = f"found {shown(threshold.signal)}, preset {preset.name} has {known}"
             found.append((("spec", "reactive", "thresholds", index, "signal"), text))
+        elif threshold.signal == "kv_cache_usage" and threshold.above >= 1:
+            text = f"found {threshold.above:g}, need < 1 (a fraction, not percent): the whole cache is 1"
+            found.append((("spec", "reactive", "thresholds", index, "above"), text))
     return found
 
 

@@ -73,19 +73,21 @@ def load_policy(path: Path | str) -> ScalingPolicy:
 def load_policies(paths: Path | str | Iterable[Path | str]) -> list[ScalingPolicy]:
     """Every policy of files and folders (their *.yaml, *.yml, *.json; not deeper), in the order of file names.
 
-    Raises one PolicyError with the problems of all files, a line each; also when no policy is found, or one endpoint
-    has two.
+    Raises one PolicyError with the problems of all files, a line each; also when no policy is found, one endpoint has
+    two, or two order replicas of one target.
     """
     policies: list[ScalingPolicy] = []
     problems: list[str] = []
     given = [paths] if isinstance(paths, (Path, str)) else list(paths)
     origins: dict[EndpointId, str] = {}
+    orderers: dict[_Target, EndpointId] = {}
     for file in _files(given):
         read = _read_file(file)
         problems += read.problems
         for policy in read.policies:
             if policy.endpoint in origins:
                 problems.append(_twice(file, policy.endpoint, origins[policy.endpoint]))
+            problems += _taken(file, policy, orderers)
             origins.setdefault(policy.endpoint, str(file))
             policies.append(policy)
     if problems:
@@ -101,7 +103,7 @@ class PolicyFiles:
     """Implements ports.PolicySource over files and folders; a changed file is read again.
 
     A policy that became invalid keeps its last good version, and `problems()` says so until it is mended. A policy
-    whose file or document is gone is gone.
+    whose file or document is gone is gone. Of two that order replicas of one target the first does.
     """
 
     def __init__(self, paths: Sequence[Path | str]) -> None:
@@ -119,11 +121,15 @@ class PolicyFiles:
             del self._read[gone], self._good[gone]
         problems = [line for file in files for line in self._read[file].problems]
         chosen: dict[EndpointId, tuple[Path, ScalingPolicy]] = {}
+        orderers: dict[_Target, EndpointId] = {}
         for file in files:
             for endpoint, policy in self._good[file].items():
                 if endpoint in chosen:
                     problems.append(_twice(file, endpoint, str(chosen[endpoint][0])))
-                chosen.setdefault(endpoint, (file, policy))
+                elif taken := _taken(file, policy, orderers):
+                    problems += taken
+                else:
+                    chosen[endpoint] = (file, policy)
         self._problems = tuple(problems)
         if not chosen:
             raise PolicyError("\n".join(problems) or f"{', '.join(map(str, self._paths))}: no policy found")
@@ -203,6 +209,22 @@ def _files(paths: Iterable[Path | str]) -> list[Path]:
         else:
             raise PolicyError(f"{path}: no such file or folder")
     return list(dict.fromkeys(found))
+
+
+_Target = tuple[str, str, str, str]
+"""ScalingPolicy.scaled."""
+
+
+def _taken(file: Path, policy: ScalingPolicy, orderers: dict[_Target, EndpointId]) -> list[str]:
+    """What is wrong where another policy orders replicas of the same target; notes in `orderers` that this one does."""
+    first = orderers.setdefault(policy.scaled, policy.endpoint) if policy.may_order else policy.endpoint
+    if first == policy.endpoint:
+        return []
+    _, _, kind, name = policy.scaled
+    return [
+        f"{file}: spec.target: {policy.endpoint} orders replicas of {kind} {name}, which {first} does already; need "
+        "one policy that does, beside it others may Observe or Recommend"
+    ]
 
 
 def _twice(file: Path, endpoint: EndpointId, first: str) -> str:

@@ -13,7 +13,6 @@ from scaler.domain.policy import A_TIME, PLANNED_FIELDS, ScalingPolicy
 
 PLANNED_VALUES: Mapping[str, tuple[str, ...]] = {
     "spec.workload": ("Streaming", "Batch"),
-    "spec.target.actuation": ("KnativeMinScale", "KServeMinReplicas"),
 }
 """Documented values that this release refuses with those words."""
 _NEEDS: Mapping[str, str] = {

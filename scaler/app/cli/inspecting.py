@@ -18,7 +18,9 @@ def explain(
     endpoint: Annotated[str, typer.Argument(help="NAMESPACE/NAME", metavar="ENDPOINT")],
     store: Annotated[str | None, typer.Option(help="SQLAlchemy URL [sqlite:///headstart.db].")] = None,
     last: Annotated[int, typer.Option(help="How many of the latest decisions.", min=1, max=1000)] = 1,
-    changes: Annotated[bool, typer.Option("--changes", help="Only decisions that changed something or held.")] = False,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Of the last 1000 only those that changed something or held.")
+    ] = False,
 ) -> None:
     """Say why: the last decisions of an endpoint with the verdict of every guardrail."""
     key = _endpoint(endpoint)
@@ -27,12 +29,13 @@ def explain(
 
     kept = SqlStore.open(load_settings(store=store).store, must_exist=True)
     rows = kept.last_rows(key, 1000 if changes else last)
-    if changes:
-        rows = [row for row in rows if row["final"] != row["current"] or row["plan"] is None]
     if not rows:
         known = ", ".join(str(name) for name in kept.endpoints()) or "none"
-        raise InputError(f"{endpoint}: the store holds no such decision; endpoints with decisions: {known}")
-    for row in reversed(list(rows)[:last]):
+        raise InputError(f"{endpoint}: the store holds no decision of it; endpoints with decisions: {known}")
+    told = [row for row in rows if not changes or row["final"] != row["current"] or row["plan"] is None]
+    if not told:
+        raise InputError(f"{endpoint}: none of the last {len(rows)} decisions changed something or held")
+    for row in reversed(told[:last]):
         _explain_row(row)
 
 

@@ -26,6 +26,7 @@ def run(
     kubeconfig: Annotated[Path | None, typer.Option(help="Default: the pod's service account, else your own.")] = None,
     kube_context: Annotated[str | None, typer.Option(help="Default: the kubeconfig's current context.")] = None,
     turn: Annotated[str | None, typer.Option(help="Time between two decisions [15s].")] = None,
+    pools: Annotated[str | None, typer.Option(help="GPUs of each pool: a100=64,h100=16 [no limits].")] = None,
     time_scale: Annotated[
         float | None, typer.Option(help="Service seconds per wall second, for rehearsals [1; demo: 60].")
     ] = None,
@@ -47,6 +48,7 @@ def run(
         "kubeconfig": kubeconfig,
         "kube_context": kube_context,
         "turn": turn,
+        "pools": pools,
         "time_scale": time_scale,
         "log_level": log_level,
         "log_format": log_format,

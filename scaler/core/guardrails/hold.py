@@ -1,4 +1,4 @@
-"""Scale-in that waits: a trigger's hold, then the HPA's stabilisation windows."""
+"""Scale-in that waits: a trigger's hold, a rollout, then the HPA's stabilisation windows."""
 
 from datetime import timedelta
 from math import ceil
@@ -9,7 +9,7 @@ from forecaster.series import DemandUnit
 from scaler.core import rule
 from scaler.core.guardrails.base import Case, verdict
 from scaler.domain.decision import GuardrailVerdict, Reason
-from scaler.domain.policy import ScalingRules, Trigger
+from scaler.domain.policy import LONGEST_WINDOW, ScalingRules, Trigger
 from scaler.domain.snapshot import Snapshot
 
 
@@ -45,6 +45,13 @@ def triggers(case: Case, order: int) -> GuardrailVerdict:
     return verdict("triggers", order, floor_replicas, Reason.TRIGGER, why)
 
 
+def rollout(case: Case, order: int) -> GuardrailVerdict:
+    """No scale-in while replicas of two versions stand, unless the policy allows it."""
+    holds = case.replicas.rolling_out and case.snapshot.policy.spec.rollout.hold_scale_in_during_rollout
+    kept = max(order, case.current) if holds else order
+    return verdict("rollout", order, kept, Reason.ROLLOUT, "replicas of two versions stand: scale-in waits")
+
+
 def stabilization(case: Case, order: int) -> GuardrailVerdict:
     """HPA v2 stabilisation over earlier recommendations."""
     behavior = case.snapshot.policy.spec.behavior
@@ -58,10 +65,11 @@ def stabilization(case: Case, order: int) -> GuardrailVerdict:
 
 def scale_in_window(rules: ScalingRules, startup: timedelta, current: int) -> timedelta:
     """For how long a lower recommendation must have stood while `current` replicas stand. `auto` is a share of the
-    start-up time, and none for the last replica: how long that one idles is the idle advice's to say."""
+    start-up time, at most LONGEST_WINDOW, and none for the last replica: how long that one idles is the idle advice's
+    to say."""
     if isinstance(rules.stabilization_window, timedelta):
         return rules.stabilization_window
-    return rule.AUTO_WINDOW_STARTUPS * startup if current > 1 else timedelta(0)
+    return min(rule.AUTO_WINDOW_STARTUPS * startup, LONGEST_WINDOW) if current > 1 else timedelta(0)
 
 
 def _recommended_within(case: Case, window: object) -> list[int]:

@@ -36,10 +36,13 @@ class Hpa:
         self._history: deque[int] = deque(maxlen=self._period)
 
     def desired(self, now: Situation) -> int:
+        return self.desired_for(now, now.scraped_load())
+
+    def desired_for(self, now: Situation, metric: float) -> int:
+        """What it wants for this value of its metric; NaN: no answer."""
         current = now.total
         if current == 0:
             return self._lowest if self._lowest > 0 else 0
-        metric = now.scraped_load()
         wanted = current if isnan(metric) else average_value(metric, self._target, current)
         wanted = min(max(wanted, self._lowest), self._highest)
         return self._limited(self._highest_lately.of(now.step, wanted), current)

@@ -23,16 +23,17 @@ class Keda:
         """Seconds since the start; active when it starts, as a fresh ScaledObject waits out its cooldown too."""
 
     def desired(self, now: Situation) -> int:
+        answered = now.scraped_load()
+        metric = 0.0 if isnan(answered) else answered
         if now.step % self._polling == 0:
-            metric = now.scraped_load()
-            active = not isnan(metric) and metric > 1e-9
+            active = metric > 1e-9
             if active:
                 self._last_active = now.now_seconds
             if now.total == 0:
                 return max(self._lowest, 1) if active else 0
             if not active and self._lowest == 0 and self._last_active + self._cooldown_seconds < now.now_seconds:
                 return 0
-        return self._hpa.desired(now) if now.total > 0 else 0
+        return self._hpa.desired_for(now, metric) if now.total > 0 else 0
 
 
 BASELINE = Baseline(name="keda", make=Keda, knob="target utilization", knob_values=UTILIZATION_VALUES)

@@ -70,6 +70,11 @@ class ReplayedSums:
             return 1
         return int(np.searchsorted(CONTEXT_EDGES, self.recent_load / self.mean_load))
 
+    @property
+    def remembered_hours(self) -> float:
+        """The hours that the forgetting sums amount to: after two days 35, in the end FORGET_HOURS."""
+        return FORGET_HOURS * (1.0 - float(np.exp(-self.hours / FORGET_HOURS)))
+
     def day_load(self) -> float:
         """Work per hour over the last 24 hours of blocks."""
         return sum(arrived for arrived, _ in self._day) / max(sum(hours for _, hours in self._day), 1e-9)

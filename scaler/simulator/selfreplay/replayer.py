@@ -12,7 +12,6 @@ from scaler.domain.replicas import CapacityProfile
 from scaler.domain.setting import Choice, ReplayedCost, Setting, Source
 from scaler.simulator.compiled import IntArray, Outcomes, Signals, new_state, no_outcomes
 from scaler.simulator.compiled import replay as replay_settings
-from scaler.simulator.selfreplay.choice import FORGET_HOURS
 from scaler.simulator.selfreplay.experience import Kin
 from scaler.simulator.selfreplay.family import COLUMN_LEVELS, settings_family
 from scaler.simulator.selfreplay.fast import rules_of
@@ -166,6 +165,8 @@ class EndpointReplay:
             chosen_at=now,
             replayed=self._replayed_cost(own) if enough else None,
             runner_up=self._replayed_cost(other) if enough and other != own else None,
+            shadow=self._replayed_cost(self.paths.shadow()) if enough else None,
+            replayed_for=timedelta(hours=self.paths.sums.hours),
             demoted=self.paths.why_demoted(at),
             surprised=self.paths.surprised(at, SURPRISED_FOR // self.step),
             beside=None if beside is None else self.family.settings[beside],
@@ -177,5 +178,5 @@ class EndpointReplay:
             setting=self.family.settings[setting],
             replica_hours=float(sums.raw_cost[setting]) * self.rules.step_seconds / 3600,
             bad_fraction=min(1.0, float(sums.raw_bad[setting]) / max(sums.raw_arrived, 1e-12)),
-            days=min(sums.hours, FORGET_HOURS) / 24,
+            days=sums.remembered_hours / 24,
         )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -14,9 +14,10 @@ from scaler.adapters.keda.orders import OrderBoard
 from scaler.adapters.kubernetes.client import ClusterAccess, connect
 from scaler.adapters.kubernetes.hpa import Rival
 from scaler.adapters.kubernetes.keda import KedaOrders
+from scaler.adapters.kubernetes.knative import split
 from scaler.adapters.kubernetes.target import TARGETS, KubernetesTarget, MakeLever
 from scaler.domain.decision import ActuationOutcome, Decision, GuardrailVerdict, Reason
-from scaler.domain.policy import Metadata, Mode, PolicySpec, Safety, ScalingPolicy, Target
+from scaler.domain.policy import Metadata, Mode, PolicySpec, Promote, Safety, ScalingPolicy, Target
 from scaler.domain.replicas import ReplicaState
 from scaler.errors import ClusterUnavailable, Forbidden, OrderRejected, OrderUnavailable, TargetNotFound
 from tests.servers.api import ApiError, KubernetesApi
@@ -30,6 +31,7 @@ from tests.servers.manifests import (
     custom_resource_definition,
     deployment,
     model_server,
+    open_definition,
     stateful_set,
 )
 from tests.servers.processes import wait_until
@@ -42,10 +44,11 @@ def a_policy(
     name: str = "chat",
     kind: str = "apps/v1/Deployment",
     mode: Mode = Mode.ENFORCE,
-    actuation: Literal["Scale", "HPAFloor", "KEDA"] = "Scale",
+    actuation: str = "Scale",
 ) -> ScalingPolicy:
     api_version, _, kind = kind.rpartition("/")
-    spec = PolicySpec(mode=mode, target=Target(api_version=api_version, kind=kind, actuation=actuation))
+    target = Target.model_validate({"apiVersion": api_version, "kind": kind, "actuation": actuation})
+    spec = PolicySpec(mode=mode, target=target)
     return ScalingPolicy(metadata=Metadata(namespace=namespace, name=name), spec=spec)
 
 
@@ -192,9 +195,17 @@ def test_one_target_that_is_missing_does_not_hide_the_others(
 
 
 KINDS = ("apps/v1/Deployment", "apps/v1/StatefulSet", f"{CUSTOM_GROUP}/v1/ModelServer")
-VERSIONED = [*(("Scale", kind) for kind in KINDS), ("HPAFloor", "apps/v1/Deployment")]
+VERSIONED = [
+    *(("Scale", kind) for kind in KINDS),
+    ("HPAFloor", "apps/v1/Deployment"),
+    ("KnativeMinScale", "serving.knative.dev/v1/Service"),
+    ("KServeMinReplicas", "serving.kserve.io/v1beta1/InferenceService"),
+]
 LEVERS = [*VERSIONED, ("KEDA", "apps/v1/Deployment")]
 """KEDA's orders are kept in our own memory: nobody else writes them, so no version of them is ever stale."""
+KNATIVE = "/apis/serving.knative.dev/v1/namespaces"
+KNATIVE_AUTOSCALERS = "/apis/autoscaling.internal.knative.dev/v1alpha1/namespaces"
+KSERVE = "/apis/serving.kserve.io/v1beta1/namespaces"
 
 
 def lever_id(param: tuple[str, str]) -> str:
@@ -223,6 +234,10 @@ def make_target(api: KubernetesApi, namespace: str, kind: str) -> None:
         make_deployment(api, namespace)
     elif kind.endswith("StatefulSet"):
         api.create(f"/apis/apps/v1/namespaces/{namespace}/statefulsets", stateful_set("chat", 1))
+    elif kind.startswith("serving.knative.dev"):
+        make_knative_service(api, namespace, {"chat-00001": 100})
+    elif kind.startswith("serving.kserve.io"):
+        make_inference_service(api, namespace)
     else:
         make_model_server(api, namespace)
 
@@ -236,24 +251,72 @@ def make_autoscaler(
 
 def make_model_server(api: KubernetesApi, namespace: str) -> None:
     """A custom resource; its controller is played by one write of the status."""
-    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    name = f"{CUSTOM_PLURAL}.{CUSTOM_GROUP}"
-    if name not in {item["metadata"]["name"] for item in api.get(definitions)["items"]}:
-        api.create(definitions, custom_resource_definition())
-    wait_until(lambda: serves_custom_resource(api), timeout_seconds=20, what="the custom resource is served")
+    define(api, custom_resource_definition())
     path = f"/apis/{CUSTOM_GROUP}/v1/namespaces/{namespace}/{CUSTOM_PLURAL}"
     api.create(path, model_server("chat", 1))
     api.patch(f"{path}/chat/status", {"status": {"replicas": 1, "selector": "app=chat"}})
 
 
-def serves_custom_resource(api: KubernetesApi) -> bool:
+def make_knative_service(api: KubernetesApi, namespace: str, traffic: dict[str, int], most: str = "") -> None:
+    """What Knative keeps of a Service whose traffic goes to these revisions; its controllers are not here."""
+    for plural, kind in (("services", "Service"), ("revisions", "Revision")):
+        define(api, open_definition("serving.knative.dev", "v1", plural, kind))
+    define(api, open_definition("autoscaling.internal.knative.dev", "v1alpha1", "podautoscalers", "PodAutoscaler"))
+    annotations = {"autoscaling.knative.dev/min-scale": "1"}
+    if most:
+        annotations["autoscaling.knative.dev/max-scale"] = most
+    for revision in traffic:
+        metadata = {"name": revision, "annotations": annotations}
+        api.create(
+            f"{KNATIVE}/{namespace}/revisions",
+            {"apiVersion": "serving.knative.dev/v1", "kind": "Revision", "metadata": metadata},
+        )
+        api.create(
+            f"{KNATIVE_AUTOSCALERS}/{namespace}/podautoscalers",
+            {
+                "apiVersion": "autoscaling.internal.knative.dev/v1alpha1",
+                "kind": "PodAutoscaler",
+                "metadata": metadata,
+            },
+        )
+    service = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "chat"}}
+    api.create(f"{KNATIVE}/{namespace}/services", service)
+    targets = [{"revisionName": revision, "percent": percent} for revision, percent in traffic.items()]
+    api.patch(f"{KNATIVE}/{namespace}/services/chat/status", {"status": {"traffic": targets}})
+
+
+def make_inference_service(api: KubernetesApi, namespace: str, mode: str = "Standard", most: int = 0) -> None:
+    define(api, open_definition("serving.kserve.io", "v1beta1", "inferenceservices", "InferenceService"))
+    body = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "chat", "annotations": {"serving.kserve.io/deploymentMode": mode}},
+        "spec": {"predictor": {"minReplicas": 1, "model": {"modelFormat": {"name": "vllm"}}}},
+    }
+    if most:
+        body["spec"]["predictor"]["maxReplicas"] = most
+    api.create(f"{KSERVE}/{namespace}/inferenceservices", body)
+
+
+def define(api: KubernetesApi, definition: dict[str, Any]) -> None:
+    """Have a custom resource, once in the cluster's life."""
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    if definition["metadata"]["name"] not in {item["metadata"]["name"] for item in api.get(definitions)["items"]}:
+        api.create(definitions, definition)
+    wait_until(lambda: is_served(api, definition), timeout_seconds=20, what="the custom resource is served")
+
+
+def is_served(api: KubernetesApi, definition: dict[str, Any]) -> bool:
     """Discovery and the resource itself appear moments apart."""
+    spec = definition["spec"]
+    (version,) = spec["versions"]
+    path, plural = f"/apis/{spec['group']}/{version['name']}", spec["names"]["plural"]
     try:
-        served = api.get(f"/apis/{CUSTOM_GROUP}/v1")["resources"]
-        api.get(f"/apis/{CUSTOM_GROUP}/v1/{CUSTOM_PLURAL}")
+        served = {resource["name"] for resource in api.get(path)["resources"]}
+        api.get(f"{path}/{plural}")
     except ApiError:
         return False
-    return f"{CUSTOM_PLURAL}/scale" in {resource["name"] for resource in served}
+    return {f"{plural}/{part}" for part in version["subresources"]} <= served
 
 
 def test_every_actuation_of_a_policy_has_a_lever() -> None:
@@ -285,7 +348,7 @@ def test_an_order_under_a_version_that_is_no_longer_newest_is_a_conflict_and_wri
     target.order(policy, 2, stale)
     outcome = target.order(policy, 7, stale)
     assert outcome.outcome is ActuationOutcome.CONFLICT
-    assert "409" in outcome.detail
+    assert outcome.detail
     assert settled(target, policy).desired == 2
 
 
@@ -298,6 +361,14 @@ def test_a_policy_that_does_not_enforce_never_writes_an_order(
     before = settled(target, policy)
     assert target.order(policy, 5, before).outcome.value in ("observed", "recommended")
     assert seen(target, policy).desired == before.desired
+
+
+def test_a_policy_whose_gate_from_observe_has_opened_is_ordered_for(
+    target: KubernetesTarget, any_kind: ScalingPolicy
+) -> None:
+    gated = any_kind.spec.model_copy(update={"mode": Mode.OBSERVE, "safety": Safety(promote=Promote())})
+    policy = any_kind.model_copy(update={"spec": gated})
+    assert target.order(policy, 3, settled(target, policy)).outcome is ActuationOutcome.ORDERED
 
 
 def test_a_target_that_was_deleted_since_it_was_read_is_not_found(
@@ -544,6 +615,117 @@ def test_an_endpoint_that_no_scaled_object_scales_is_unheard(
     assert target.unheard([chat, image]) == [image.endpoint]
     assert target.rivals([chat, image]) == {}
     assert target.unheard([a_policy(namespace, name="image")]) == []
+
+
+# Knative and KServe: the objects that their controllers read, without the controllers
+
+
+def min_scales(api: KubernetesApi, namespace: str) -> dict[str, tuple[str, str]]:
+    """By revision: min-scale as the autoscaler has it, and as the revision has."""
+    key = "autoscaling.knative.dev/min-scale"
+    autoscalers = api.get(f"{KNATIVE_AUTOSCALERS}/{namespace}/podautoscalers")["items"]
+    revisions = api.get(f"{KNATIVE}/{namespace}/revisions")["items"]
+    return {
+        one["metadata"]["name"]: (one["metadata"]["annotations"][key], other["metadata"]["annotations"][key])
+        for one, other in zip(autoscalers, revisions, strict=True)
+    }
+
+
+def test_a_split_of_the_traffic_splits_the_floor(target: KubernetesTarget, api: KubernetesApi, namespace: str) -> None:
+    make_knative_service(api, namespace, {"chat-00001": 90, "chat-00002": 10})
+    policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
+    assert settled(target, policy).desired == 2
+    assert target.order(policy, 8, settled(target, policy)).outcome is ActuationOutcome.ORDERED
+    assert min_scales(api, namespace) == {"chat-00001": ("7", "7"), "chat-00002": ("1", "1")}
+
+
+def test_an_order_made_before_the_traffic_moved_is_a_conflict(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_knative_service(api, namespace, {"chat-00001": 90, "chat-00002": 10})
+    policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
+    before = settled(target, policy)
+    moved = [{"revisionName": "chat-00002", "percent": 100}]
+    api.patch(f"{KNATIVE}/{namespace}/services/chat/status", {"status": {"traffic": moved}})
+    assert target.order(policy, 8, before).outcome is ActuationOutcome.CONFLICT
+    assert target.order(policy, 8, settled(target, policy)).outcome is ActuationOutcome.ORDERED
+    assert min_scales(api, namespace) == {"chat-00001": ("1", "1"), "chat-00002": ("8", "8")}
+
+
+@pytest.mark.parametrize(
+    ("replicas", "percents", "shares"),
+    [
+        (8, (90, 10), [7, 1]),
+        (1, (90, 10), [1, 0]),
+        (0, (50, 50), [0, 0]),
+        (3, (50, 50), [2, 1]),
+        (5, (34, 33, 33), [2, 2, 1]),
+    ],
+)
+def test_a_floor_is_split_without_remainder(replicas: int, percents: tuple[int, ...], shares: list[int]) -> None:
+    assert split(replicas, percents) == shares
+
+
+def test_a_service_without_traffic_yet_says_so(target: KubernetesTarget, api: KubernetesApi, namespace: str) -> None:
+    make_knative_service(api, namespace, {})
+    policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
+    assert target.observe([policy], datetime.now(UTC)) == {}
+    assert "no revision takes its traffic yet" in target.problems()[policy.endpoint]
+
+
+@pytest.mark.parametrize("mode", ["Serverless", "Knative", ""])
+def test_an_inference_service_whose_floor_would_make_revisions_is_refused(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str, mode: str
+) -> None:
+    make_inference_service(api, namespace, mode)
+    policy = a_policy(namespace, kind="serving.kserve.io/v1beta1/InferenceService", actuation="KServeMinReplicas")
+    assert target.observe([policy], datetime.now(UTC)) == {}
+    assert "need Standard" in target.problems()[policy.endpoint]
+
+
+def test_a_floor_of_an_inference_service_stays_within_its_own_bounds(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_inference_service(api, namespace, most=4)
+    policy = a_policy(namespace, kind="serving.kserve.io/v1beta1/InferenceService", actuation="KServeMinReplicas")
+    assert "asked for 4, the most" in target.order(policy, 9, settled(target, policy)).detail
+    assert "asked for 1, the least" in target.order(policy, 0, settled(target, policy)).detail
+    assert settled(target, policy).desired == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "actuation", "labels"),
+    [
+        (
+            "serving.knative.dev/v1/Service",
+            "KnativeMinScale",
+            {"serving.knative.dev/service": "chat", "serving.knative.dev/revision": "chat-00001"},
+        ),
+        (
+            "serving.kserve.io/v1beta1/InferenceService",
+            "KServeMinReplicas",
+            {"serving.kserve.io/inferenceservice": "chat", "component": "predictor"},
+        ),
+    ],
+)
+def test_the_pods_of_a_service_are_told_by_their_labels(
+    target: KubernetesTarget,
+    api: KubernetesApi,
+    namespace: str,
+    kubelet: FakeKubelet,
+    kind: str,
+    actuation: str,
+    labels: dict[str, str],
+) -> None:
+    kubelet.register_node(f"of-{actuation.lower()}", gpus=8)
+    make_target(api, namespace, kind)
+    behind = deployment("behind", 2)
+    behind["spec"]["template"]["metadata"]["labels"] |= labels
+    api.create(f"/apis/apps/v1/namespaces/{namespace}/deployments", behind)
+    make_deployment(api, namespace, name="other", replicas=1)
+    policy = a_policy(namespace, kind=kind, actuation=actuation)
+    state = wait_for_state(target, policy, lambda state: state.ready == 2, "both are ready")
+    assert (state.starting, state.rolling_out) == ((), False)
 
 
 # Faults of the API server

@@ -83,6 +83,25 @@ def test_the_revisions_are_those_of_the_ready_pods_each_once(label: str) -> None
     assert replica_state(TARGET, [a_pod(ready=30)], same).revisions == ()
 
 
+@pytest.mark.parametrize(
+    ("what", "versions", "label", "rolling"),
+    [
+        ("all of one version", (("7c9", True), ("7c9", False)), "", False),
+        ("the new version still starts", (("7c9", True), ("d41", False)), "", True),
+        ("a new template of the same version", (("7c9", True), ("d41", False)), "model-version", False),
+        ("no such label", (("7c9", True), ("d41", True)), "nobody-sets-it", False),
+    ],
+)
+def test_a_rollout_is_under_way_while_what_stands_is_of_two_versions(
+    what: str, versions: tuple[tuple[str, bool], ...], label: str, rolling: bool
+) -> None:
+    pods = [
+        a_pod(f"pod {i}", ready=30 if ready else None, labels={"pod-template-hash": template, "model-version": "v2"})
+        for i, (template, ready) in enumerate(versions)
+    ]
+    assert replica_state(TARGET, pods, same, label).rolling_out is rolling, what
+
+
 def test_ages_are_told_in_the_services_own_time() -> None:
     def ten_times_faster(wall: datetime) -> datetime:
         return START + (wall - START) * 10

@@ -1,0 +1,143 @@
+"""The GPUs of a pool shared out between the endpoints that draw from it.
+
+First what nobody may go without (the minimum of each), then class by class, the highest priority first. Within a class
+what stands comes before what would be new, and each further replica goes to the endpoint that has the smallest share of
+what it asked for (max-min fairness). So priority decides who gives way, and equals never take from one another.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
+
+from scaler.core.bounds import active_bounds
+from scaler.domain.decision import Decision, GuardrailVerdict, Reason
+from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import Mode
+from scaler.domain.snapshot import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What one endpoint asks of a pool, in replicas: `least` it gets whatever the pool holds, `standing` it has."""
+
+    endpoint: EndpointId
+    priority: int
+    gpus_per_replica: int
+    least: int
+    standing: int
+    asked: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolUse:
+    """GPUs of one pool in one turn: its size, what its endpoints asked for, and what they were granted.
+
+    What policies that only observe have, and what stands where nothing can be ordered, counts as both.
+    """
+
+    gpus: int
+    asked: int
+    granted: int
+
+
+def share_out(claims: Sequence[Claim], gpus: int) -> Mapping[EndpointId, int]:
+    """Replicas granted to each: at least its minimum, at most what it asked for, together within `gpus` unless the
+    minima exceed it. Nothing is left over that a claim could still use."""
+    granted = {claim.endpoint: min(claim.asked, claim.least) for claim in claims}
+    left = gpus - sum(granted[claim.endpoint] * claim.gpus_per_replica for claim in claims)
+    for priority in sorted({claim.priority for claim in claims}, reverse=True):
+        peers = [claim for claim in claims if claim.priority == priority]
+        for goals in ([min(claim.asked, claim.standing) for claim in peers], [claim.asked for claim in peers]):
+            waiting = [
+                (granted[claim.endpoint] / claim.asked, claim.endpoint, goal, claim)
+                for claim, goal in zip(peers, goals, strict=True)
+                if granted[claim.endpoint] < goal
+            ]
+            heapify(waiting)
+            while waiting:
+                _, endpoint, goal, claim = heappop(waiting)
+                if claim.gpus_per_replica > left:
+                    continue  # a smaller replica of another may still fit
+                granted[endpoint] += 1
+                left -= claim.gpus_per_replica
+                if granted[endpoint] < goal:
+                    heappush(waiting, (granted[endpoint] / claim.asked, endpoint, goal, claim))
+    return granted
+
+
+def within_pools(
+    turns: Sequence[tuple[Snapshot, Decision]], pools: Mapping[str, int]
+) -> tuple[list[Decision], Mapping[str, PoolUse]]:
+    """The decisions of one turn, in their order, with what the pools grant and a verdict; and the use of each pool.
+
+    Only planned orders that are to be carried out are limited. Where one endpoint's replicas are not known, the pool
+    may be full: nobody grows, and nobody has to give way.
+    """
+    decisions = [decision for _, decision in turns]
+    uses = {}
+    for pool, gpus in pools.items():
+        members = [i for i, (snapshot, _) in enumerate(turns) if _draws_from(snapshot, pool)]
+        orders = {i: _claim(*turns[i]) for i in members if _is_order(*turns[i])}
+        scaled = {turns[i][0].policy.scaled for i in orders}
+        # Who only watches a target, beside the one that orders or beside others, holds no GPUs of its own.
+        watched = {turns[i][0].policy.scaled: turns[i] for i in members if turns[i][0].policy.scaled not in scaled}
+        others = [_standing_gpus(*turn) for turn in watched.values()]
+        known = [count for count in others if count is not None]
+        occupied = sum(known)
+        claims = list(orders.values())
+        if len(known) < len(others):
+            granted = {one.endpoint: min(one.asked, max(one.standing, one.least)) for one in claims}
+        else:
+            granted = dict(share_out(claims, gpus - occupied))
+        for i, claim in orders.items():
+            decisions[i] = _with_verdict(decisions[i], pool, gpus, granted[claim.endpoint])
+        uses[pool] = PoolUse(
+            gpus=gpus,
+            asked=occupied + sum(one.asked * one.gpus_per_replica for one in claims),
+            granted=occupied + sum(granted[one.endpoint] * one.gpus_per_replica for one in claims),
+        )
+    return decisions, uses
+
+
+def _draws_from(snapshot: Snapshot, pool: str) -> bool:
+    target = snapshot.policy.spec.target
+    return target.pool == pool and target.gpus_per_replica > 0
+
+
+def _is_order(snapshot: Snapshot, decision: Decision) -> bool:
+    """A hold is none: what stands for lack of knowledge gives way to nobody."""
+    return decision.mode is Mode.ENFORCE and not snapshot.policy.spec.safety.paused and decision.plan is not None
+
+
+def _claim(snapshot: Snapshot, decision: Decision) -> Claim:
+    spec, replicas = snapshot.policy.spec, snapshot.replicas
+    if replicas is None or decision.final is None:
+        raise ValueError(f"{snapshot.endpoint}: nothing is asked for while replicas are not known")
+    return Claim(
+        endpoint=snapshot.endpoint,
+        priority=spec.budget.priority,
+        gpus_per_replica=spec.target.gpus_per_replica,
+        least=active_bounds(snapshot.policy, snapshot.now).min,
+        standing=max(replicas.desired, replicas.ready + len(replicas.starting)),
+        asked=decision.final,
+    )
+
+
+def _standing_gpus(snapshot: Snapshot, decision: Decision) -> int | None:
+    """Of an endpoint whose order is not carried out; None: not known."""
+    each, replicas = snapshot.policy.spec.target.gpus_per_replica, snapshot.replicas
+    if replicas is not None:
+        return each * max(replicas.desired, replicas.ready + len(replicas.starting))
+    return None if decision.final is None else each * decision.final
+
+
+def _with_verdict(decision: Decision, pool: str, gpus: int, granted: int) -> Decision:
+    short = granted != decision.final
+    verdict = GuardrailVerdict(
+        guardrail="quota",
+        before=decision.final,
+        after=granted,
+        reason_code=Reason.QUOTA if short else Reason.UNCHANGED,
+        reason=f"pool {pool} has {gpus} GPUs: {granted} of {decision.final} replicas" if short else "nothing to change",
+    )
+    return replace(decision, final=granted, verdicts=(*decision.verdicts, verdict))
