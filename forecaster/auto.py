@@ -26,7 +26,7 @@ from forecaster.calibration import (
     tracked_offsets,
 )
 from forecaster.errors import ShortHistory, StoreError
-from forecaster.ledger import Ledger, bins_of, digest, empty_ledger, outcomes
+from forecaster.ledger import Ledger, ahead_hours, bins_of, digest, empty_ledger, outcomes
 from forecaster.levelchange import believing, level_change, wider_above
 from forecaster.methods.base import Arrays, FittedMethod
 from forecaster.methods.registry import METHODS
@@ -276,7 +276,7 @@ class FittedAuto:
         near = int(np.argmin(np.abs(np.log1p(ledger.steps_ahead) - np.log1p(panel.steps(FRESH_LEAD)))))
         half_life = self.method.weight_rule.fresh_half_life_days * 86_400 / panel.step_seconds
         sums = known_losses(losses[:, :, [near]], made, ended[:, [near]], origins, half_life)
-        says = np.exp(-ledger.ahead_hours(panel) / reach_hours)
+        says = np.exp(-ahead_hours(panel, ledger.steps_ahead) / reach_hours)
         return np.asarray(sums * np.where(ledger.steps_ahead > ledger.steps_ahead[near], says, 0.0)[:, None])
 
     def quantiles(self, panel: Panel, origins: IntArray, steps_ahead: IntArray, levels: FloatArray) -> FloatArray:
@@ -310,7 +310,7 @@ class FittedAuto:
         root = stretched(root, POOL_LEVELS, interpolate_leads(factors[:, asked], leads, path))
         root = root + offsets * spread(root, POOL_LEVELS)
         changed = alarms[:, asked] & np.isfinite(told).any(axis=(2, 3))
-        root = wider_above(root, POOL_LEVELS, changed, (path + 1) * panel.step_seconds / 3600.0)
+        root = wider_above(root, POOL_LEVELS, changed, ahead_hours(panel, path))
         calibrated = np.sort(np.maximum(root, 0.0) ** 2 * unit, axis=-1)
         if len(path) != len(steps_ahead):
             calibrated = _along(calibrated, path, steps_ahead)

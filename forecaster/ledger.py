@@ -23,10 +23,6 @@ class Ledger:
     told: FloatArray
     actual: FloatArray
 
-    def ahead_hours(self, panel: Panel) -> FloatArray:
-        """Hours from the issue of a forecast to the end of its bin, (n_leads,)."""
-        return np.asarray((self.steps_ahead + 1.0) * panel.step_seconds / 3600.0)
-
     def extended(self, newer: "Ledger", keep_from: float) -> "Ledger":
         old = self.made >= keep_from
         return Ledger(
@@ -47,6 +43,11 @@ def empty_ledger(panel: Panel, leads: IntArray, n_members: int, n_levels: int) -
         told=np.empty((*shape, n_levels)),
         actual=np.empty(shape),
     )
+
+
+def ahead_hours(panel: Panel, steps_ahead: IntArray) -> FloatArray:
+    """Hours from the issue of a forecast to the end of its bin, (n_leads,)."""
+    return np.asarray((steps_ahead + 1.0) * panel.step_seconds / 3600.0)
 
 
 def bins_of(panel: Panel, ledger: Ledger) -> tuple[IntArray, IntArray]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import ceil
 
 import numpy as np
 
@@ -14,10 +15,10 @@ from scaler.core.capacity import CapacityObservation, LearnedCapacity, advance, 
 from scaler.core.decide import decide
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.endpoint import EndpointId
-from scaler.domain.policy import LONGEST_WINDOW, Mode, ScalingPolicy
+from scaler.domain.policy import LONGEST_WINDOW, Mode, ScalingPolicy, Workload
 from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw
-from scaler.domain.snapshot import Snapshot
+from scaler.domain.snapshot import ControlSignals, Snapshot
 from scaler.errors import HeadstartError
 from scaler.ports import Advice, Advisor, Clock, DecisionLog, DemandSource, PolicySource, Reading, ScaleTarget
 
@@ -109,6 +110,8 @@ class Cycle:
                 continue
             try:
                 profile = self._learned_profile(policy, startups.get(policy.endpoint))
+                if policy.spec.workload is Workload.BATCH:
+                    continue  # orders follow the backlog: nothing is forecast or chosen
                 self.advisor.refit(policy, history.since(now - policy.spec.forecast.history), profile, now)
             except (ForecasterError, HeadstartError) as error:
                 problems[str(policy.endpoint)] = str(error)
@@ -192,7 +195,7 @@ class Cycle:
             choice=advice.choice,
             idle=advice.idle,
             recent=tuple(self.log.recent_turns(endpoint, now - look_back(policy))),
-            demand_lately=_by_minute(reading.recent) if reading and _needs_minutes(policy) else (),
+            demand_lately=_by_minute(reading.recent, _minutes_needed(policy)) if reading else (),
             held_in_until=self.log.scale_in_held_until(endpoint) if _may_hold(policy) else None,
             turn=self.turn_length,
             problem=problem or advice.problem,
@@ -209,6 +212,8 @@ class Cycle:
         """This turn's advice; without a reading (or when advising fails) the last one, which shows its age."""
         endpoint = policy.endpoint
         if reading is not None:
+            if policy.spec.workload is Workload.BATCH:
+                return _advice_for_batch(reading, self._profiles.get(endpoint) or prior_profile(policy))
             try:
                 advice = self.advisor.advise(policy, reading, replicas, now)
             except (ForecasterError, HeadstartError) as error:
@@ -305,14 +310,27 @@ def _may_hold(policy: ScalingPolicy) -> bool:
     return bool(policy.spec.triggers or policy.spec.reactive.thresholds)
 
 
-def _needs_minutes(policy: ScalingPolicy) -> bool:
-    return bool(policy.spec.triggers) or policy.spec.reactive.panic.window > timedelta(minutes=1)
+def _minutes_needed(policy: ScalingPolicy) -> int:
+    """How many of the last minutes the policy's triggers, its panic or the deadline of its backlog look at."""
+    if policy.spec.workload is Workload.BATCH:
+        return ceil(policy.spec.slo.queue_wait / timedelta(minutes=1))
+    looks = bool(policy.spec.triggers) or policy.spec.reactive.panic.window > timedelta(minutes=1)
+    return 1 + LONGEST_WINDOW // timedelta(minutes=1) if looks else 0
 
 
-def _by_minute(recent: DemandSeries) -> tuple[float, ...]:
+def _advice_for_batch(reading: Reading, profile: CapacityProfile) -> Advice:
+    """What is known of the present; what must be ordered follows from the backlog."""
+    demand = next(iter(_by_minute(reading.recent, 1)), np.nan)
+    signals = ControlSignals(
+        read_at=reading.recent.end, demand_now=demand, demand_ahead=demand, dip_floor=0.0, peak_soon=demand
+    )
+    return Advice(signals=signals, choice=None, idle=None, profile=profile)
+
+
+def _by_minute(recent: DemandSeries, most: int) -> tuple[float, ...]:
     """Demand per second of each of the last full minutes, oldest first, counted back from the newest bin."""
     per_minute = max(1, round(60 / recent.step_seconds))
-    n_minutes = min(len(recent) // per_minute, 1 + LONGEST_WINDOW // timedelta(minutes=1))
+    n_minutes = min(len(recent) // per_minute, most)
     if n_minutes == 0:
         return ()
     tail = recent.values[-n_minutes * per_minute :].reshape(n_minutes, per_minute)

@@ -7,6 +7,7 @@ from math import ceil, isnan
 import numpy as np
 
 from scaler.core import rule
+from scaler.core.batch import plan_backlog
 from scaler.core.bounds import active_bounds
 from scaler.core.guardrails.base import Case
 from scaler.core.guardrails.hold import fired
@@ -14,6 +15,7 @@ from scaler.core.guardrails.reactive_floor import threshold_hold
 from scaler.core.guardrails.registry import GUARDRAILS
 from scaler.core.promotion import acting_mode
 from scaler.domain.decision import CapacityPlan, Decision, GuardrailVerdict, Reason
+from scaler.domain.policy import Workload
 from scaler.domain.replicas import ReplicaState
 from scaler.domain.setting import Setting, Source
 from scaler.domain.snapshot import ControlSignals, Snapshot
@@ -47,7 +49,10 @@ def playing_setting(snapshot: Snapshot) -> Setting:
 def _planned(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals) -> Decision:
     signals, freshness = _without_stale_forecast(snapshot, signals)
     usable = snapshot.profile.demand_per_replica * playing_setting(snapshot).utilization_fraction
-    plan = _plan(snapshot, replicas, signals, usable)
+    if snapshot.policy.spec.workload is Workload.BATCH:
+        plan = plan_backlog(snapshot, replicas, usable)
+    else:
+        plan = _plan(snapshot, replicas, signals, usable)
     case = Case(
         snapshot=snapshot,
         replicas=replicas,
@@ -153,6 +158,8 @@ def _why_stale(snapshot: Snapshot) -> str:
     signals = snapshot.signals
     if signals is None or isnan(signals.demand_now) or isnan(signals.demand_ahead):
         return snapshot.problem or "demand is not known"
+    if snapshot.policy.spec.workload is Workload.BATCH and isnan(snapshot.queue):
+        return snapshot.problem or "the backlog is not known: nothing fresh of the preset's queue"
     if _is_fresh(snapshot, signals):
         return ""
     age, safety = snapshot.now - signals.read_at, snapshot.policy.spec.safety

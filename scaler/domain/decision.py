@@ -51,7 +51,7 @@ class CapacityPlan:
     """Replicas needed per minute from now on, and what must be ordered now for the binding one.
 
     `needed` has one entry per minute ahead and may be empty when only the lead itself is known. `demand_at_binding` is
-    in the series' unit.
+    in the series' unit. `due` is set for a backlog with a deadline: so much of it must be done by `binding_at`.
     """
 
     needed: tuple[int, ...]
@@ -59,6 +59,7 @@ class CapacityPlan:
     keep: int
     binding_at: datetime
     demand_at_binding: float
+    due: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +103,10 @@ class Decision:
         seen = "not known how many" if self.ready is None else f"{self.ready} ready, {self.starting} starting"
         text = f"{self.endpoint}: {move} {order} ({seen})"
         if self.plan is not None:
-            text += (
-                f": demand of {self.plan.demand_at_binding:.3g} expected by {self.plan.binding_at:%H:%M:%S} UTC "
-                f"asks for {self.plan.order_now}"
-            )
+            expected = f"demand of {self.plan.demand_at_binding:.3g} expected"
+            if self.plan.due is not None:
+                expected = f"a backlog of {self.plan.due:.3g} due"
+            text += f": {expected} by {self.plan.binding_at:%H:%M:%S} UTC asks for {self.plan.order_now}"
         reasons = [verdict.reason for verdict in self.verdicts if verdict.changed or self.plan is None]
         return f"{text}; {'; '.join(reasons)}" if reasons else text
 

@@ -144,6 +144,19 @@ class Mode(StrEnum):
     ENFORCE = "Enforce"
 
 
+class Workload(StrEnum):
+    """What a request is to whoever sent it.
+
+    Online: somebody waits for the answer. Streaming: the same with long open requests, so demand is a level
+    (concurrency). Batch: a backlog that must be done by a deadline, slo.queueWait; nobody waits meanwhile, and nothing
+    is forecast.
+    """
+
+    ONLINE = "Online"
+    STREAMING = "Streaming"
+    BATCH = "Batch"
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
@@ -188,7 +201,8 @@ class Slo(_Part):
     """What users are promised."""
 
     queue_wait: Duration = timedelta(seconds=10)
-    """A request is good if it waits no longer than this for a ready replica with room."""
+    """A request is good if it waits no longer than this for a ready replica with room. Of a Batch workload: the
+    deadline."""
     latency: Latency | None = None
     objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """Share of requests that must be good."""
@@ -467,7 +481,7 @@ class Rollout(_Part):
 
 class PolicySpec(_Part):
     mode: Mode = Mode.OBSERVE
-    workload: Literal["Online"] = "Online"
+    workload: Workload = Workload.ONLINE
     target: Target = Target()
     demand: Demand = Demand()
     slo: Slo = Slo()
@@ -534,5 +548,5 @@ class ScalingPolicy(_Part):
         return self.model_dump(mode="json", by_alias=True)
 
 
-PLANNED_FIELDS = frozenset({"spec.budget.gpuHoursPerDay", "spec.budget.costPerDay", "spec.workload"})
-"""Documented fields (or values of them) that this release does not act on yet: refused, with those words."""
+PLANNED_FIELDS = frozenset({"spec.budget.gpuHoursPerDay", "spec.budget.costPerDay"})
+"""Documented fields that this release does not act on yet: refused, with those words."""

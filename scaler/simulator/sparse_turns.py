@@ -14,7 +14,7 @@ from forecaster.arrivals.law import ArrivalPrior
 from forecaster.series import DemandSeries
 from scaler.core import idle
 from scaler.cycle import prior_profile
-from scaler.domain.policy import ScalingPolicy
+from scaler.domain.policy import ScalingPolicy, Workload
 from scaler.simulator.arrivals import StepDemand
 
 BLOCK = timedelta(days=1)
@@ -29,6 +29,8 @@ def sparse_orders(
     `standing` replicas are ready at the start. The same as the whole cycle orders (held by a test).
     """
     spec = policy.spec
+    if spec.workload is Workload.BATCH:
+        return None
     if not spec.scale_to_zero.enabled or spec.triggers or spec.reactive.thresholds or spec.forecast.calendar.events:
         return None
     # The replay's modules compile when they are imported: only where they are needed.

@@ -24,7 +24,7 @@ from scaler.domain.policy import Behavior, ScalingPolicy
 from scaler.errors import PolicyError
 
 ROOT = Path(__file__).parent.parent.parent
-EXAMPLES = ("chat-7b.yaml", "embeddings.yaml", "image-sd.yaml")
+EXAMPLES = ("chat-7b.yaml", "embeddings.yaml", "image-sd.yaml", "transcribe.yaml")
 HEAD = "apiVersion: headstart.dev/v1alpha1\nkind: InferenceScalingPolicy\nmetadata: {name: chat, namespace: prod}\n"
 
 MALFORMED = {
@@ -57,12 +57,31 @@ MALFORMED = {
     "history of ages": ("spec:\n  forecast: {history: 900d}\n", ("spec.forecast.history", "900d", "at most 400d")),
     "zero duration": ("spec:\n  startup: {expected: 0s}\n", ("spec.startup.expected", "found 0s", "duration > 0s")),
     "unknown mode": ("spec:\n  mode: enforce\n", ("spec.mode", "found enforce", "Observe, Recommend, Enforce")),
-    "planned workload": ("spec:\n  workload: Batch\n", ("spec.workload", "Batch is not implemented yet", "Online")),
+    "streaming by requests": (
+        "spec:\n  workload: Streaming\n",
+        ("spec.demand.unit", "found requests", "need concurrency with spec.workload Streaming"),
+    ),
+    "batch without a deadline": (
+        "spec:\n  workload: Batch\n",
+        ("spec.slo.queueWait", "found 10s", "the deadline", "spec.startup.expected = 5m to 1d"),
+    ),
+    "batch without a queue": (
+        "spec:\n  workload: Batch\n  demand: {preset: istio}\n  slo: {queueWait: 1h}\n",
+        ("line 6", "spec.demand.preset", "istio has no queue signal"),
+    ),
+    "batch by tokens": (
+        "spec:\n  workload: Batch\n  demand: {preset: vllm, unit: tokens}\n  slo: {queueWait: 1h}\n",
+        ("spec.demand.unit", "found tokens", "need requests with spec.workload Batch"),
+    ),
+    "batch with what it does not do": (
+        "spec:\n  workload: Batch\n  slo: {queueWait: 1h}\n  scaleToZero: {enabled: true, minIdle: 5m}\n",
+        ("line 7", "spec.scaleToZero.minIdle", "does nothing with spec.workload Batch; remove it"),
+    ),
     "planned budget": (
         "spec:\n  budget: {gpuHoursPerDay: 100}\n",
         ("line 5", "spec.budget.gpuHoursPerDay", "not implemented yet"),
     ),
-    "unknown workload": ("spec:\n  workload: Weekly\n", ("spec.workload", "found Weekly", "Online")),
+    "unknown workload": ("spec:\n  workload: Weekly\n", ("spec.workload", "found Weekly", "Online, Streaming, Batch")),
     "wrong risk": ("spec:\n  forecast: {risk: high}\n", ("spec.forecast.risk", "found high", "auto", "a number")),
     "risk out of range": ("spec:\n  forecast: {risk: 1.5}\n", ("spec.forecast.risk", "found 1.5", "auto", "< 1")),
     "unknown method": ("spec:\n  forecast: {method: profil}\n", ("spec.forecast.method", "profil", "mean profile?")),

@@ -3,14 +3,17 @@
 import re
 from datetime import timedelta
 
+from pydantic.alias_generators import to_camel
+
 from forecaster.calendar import DemandCalendar
 from forecaster.catalogue import ALL_METHODS
 from forecaster.errors import BadSeries
+from forecaster.series import DemandUnit
 from scaler.adapters.policies.documents import Document, FieldPath, shown
 from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
-from scaler.domain.policy import Budget, Mode, ScaleToZero, ScalingPolicy, format_duration
+from scaler.domain.policy import Budget, Mode, ScaleToZero, ScalingPolicy, Workload, format_duration
 
 KIND_OF = {
     "KnativeMinScale": ("serving.knative.dev/v1", "Service"),
@@ -19,6 +22,8 @@ KIND_OF = {
 """Levers that work on one kind of target only."""
 ENOUGH_HISTORY = timedelta(hours=12)
 """Before so much is known the cautious default plays."""
+LONGEST_DEADLINE = timedelta(hours=24)
+"""As far back as a turn sees arrivals, which tell how long the backlog has waited."""
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -39,6 +44,8 @@ def crosscheck(policy: ScalingPolicy, document: Document) -> list[str]:
             *_floor_above_zero(policy),
             *_kind_of_lever(policy),
             *_never_promoted(policy),
+            *_streaming(policy),
+            *_batch(policy),
         )
     ]
 
@@ -222,6 +229,50 @@ def _never_promoted(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
         return []
     text = f"found {format_duration(promote.after)}, must be <= spec.forecast.history = {format_duration(history)}"
     return [(("spec", "safety", "promote", "after"), f"{text}: no more of the past is replayed")]
+
+
+def _streaming(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    unit = policy.spec.demand.unit
+    if policy.spec.workload is not Workload.STREAMING or unit is DemandUnit.CONCURRENCY:
+        return []
+    return [(("spec", "demand", "unit"), f"found {unit}, need concurrency with spec.workload Streaming")]
+
+
+def _batch(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:
+    """What a backlog with a deadline needs, and what does nothing for it."""
+    spec = policy.spec
+    if spec.workload is not Workload.BATCH:
+        return []
+    found: list[tuple[FieldPath, str]] = []
+    if spec.demand.unit is not DemandUnit.REQUESTS:
+        found.append((("spec", "demand", "unit"), f"found {spec.demand.unit}, need requests with spec.workload Batch"))
+    preset = PRESETS.get(spec.demand.preset)
+    if preset is not None and not preset.queue:
+        text = (
+            f"preset {preset.name} has no queue signal, and spec.workload Batch works off a queue; take another preset"
+        )
+        found.append((("spec", "demand", "preset"), text))
+    least, deadline = 2 * spec.startup.expected, spec.slo.queue_wait
+    if not least <= deadline <= LONGEST_DEADLINE:
+        text = (
+            f"found {format_duration(deadline)}, need the deadline of spec.workload Batch: from twice "
+            f"spec.startup.expected = {format_duration(least)} to {format_duration(LONGEST_DEADLINE)}"
+        )
+        found.append((("spec", "slo", "queueWait"), text))
+    idle = (
+        (spec.safety, ("max_premium", "promote"), ("spec", "safety")),
+        (spec.forecast, ("risk",), ("spec", "forecast")),
+        (spec.forecast.calendar, ("events",), ("spec", "forecast", "calendar")),
+        (spec.reactive, ("panic",), ("spec", "reactive")),
+        (spec.scale_to_zero, ("cold_request_cost", "min_idle", "pre_warm", "trust"), ("spec", "scaleToZero")),
+    )
+    for part, names, path in idle:
+        for name in names:
+            # A policy that writes every default out means none of them.
+            default = type(part).model_fields[name].get_default(call_default_factory=True)
+            if getattr(part, name) != default:
+                found.append(((*path, to_camel(name)), "does nothing with spec.workload Batch; remove it"))
+    return found
 
 
 def _thresholds(policy: ScalingPolicy) -> list[tuple[FieldPath, str]]:

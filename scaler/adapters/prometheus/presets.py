@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-NAMES = ("http", "istio", "vllm", "sglang", "triton", "ray-serve", "knative")
+NAMES = ("http", "istio", "vllm", "sglang", "triton", "ray-serve", "knative", "kafka")
 _CALL = re.compile(r"\$(rate|growth|fresh)\(([a-zA-Z_:][\w:]*)(?:,\s*([^()]*))?\)")
 
 

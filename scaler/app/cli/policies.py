@@ -46,7 +46,7 @@ def init(
     kind: Annotated[str, typer.Option(help="Anything with a scale subresource.")] = "Deployment",
     api_version: Annotated[str, typer.Option(help="Of that kind.")] = "apps/v1",
     preset: Annotated[
-        str, typer.Option(help="Signal set: http, istio, vllm, sglang, triton, ray-serve, knative.")
+        str, typer.Option(help="Signal set: http, istio, vllm, sglang, triton, ray-serve, knative, kafka.")
     ] = "http",
     out: Annotated[Path | None, typer.Option(help="Default: policies/NAME.yaml.")] = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="Default: as headstart run.")] = None,

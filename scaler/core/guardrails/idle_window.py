@@ -3,6 +3,7 @@
 from scaler.core import rule
 from scaler.core.guardrails.base import Case, verdict
 from scaler.domain.decision import GuardrailVerdict, Reason
+from scaler.domain.policy import Workload
 
 
 def idle_window(case: Case, order: int) -> GuardrailVerdict:
@@ -15,6 +16,8 @@ def idle_window(case: Case, order: int) -> GuardrailVerdict:
         return verdict("idle-window", order, order, Reason.UNCHANGED, "")
     if not policy.enabled:
         return verdict("idle-window", order, 1, Reason.KEPT_WARM, "scale to zero is not enabled")
+    if snapshot.policy.spec.workload is Workload.BATCH:
+        return verdict("idle-window", order, order, Reason.UNCHANGED, "")  # a backlog may wait: the plan says when not
     asked_for_now = case.signals.demand_now > 0 or snapshot.queue > 0
     idle = snapshot.idle
     if idle is None:

@@ -8,7 +8,7 @@ import numpy as np
 from scaler.core import rule
 from scaler.core.guardrails.base import Case, verdict
 from scaler.domain.decision import GuardrailVerdict, Reason
-from scaler.domain.policy import Panic, Threshold
+from scaler.domain.policy import Panic, Threshold, Workload
 
 
 def thresholds(case: Case, order: int) -> GuardrailVerdict:
@@ -40,6 +40,8 @@ def _needed(case: Case, threshold: Threshold) -> int:
 
 def panic(case: Case, order: int) -> GuardrailVerdict:
     """While demand is `factor` times what is ready carries: no scale-in, and the present is ordered."""
+    if case.snapshot.policy.spec.workload is Workload.BATCH:
+        return verdict("panic", order, order, Reason.UNCHANGED, "")  # nobody waits for the present to be served
     policy = case.snapshot.policy.spec.reactive.panic
     minutes, demand = minutes_of(policy), case.signals.demand_now
     if minutes > 1:
