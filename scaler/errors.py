@@ -9,6 +9,7 @@ HeadstartError
 │   ├── SourceUnavailable  the metrics server gave no usable answer in time
 │   ├── ClusterUnavailable the API server gave no usable answer in time
 │   ├── StoreUnavailable   the store of decisions could not be read or written
+│   ├── OrderUnavailable   nothing is ordered for an endpoint yet, or what is ordered is too old to go by
 │   └── Conflict           somebody changed the target since it was read: read again next turn, never force
 └── PermanentError         the same call will fail again until a person acts
     ├── QueryRejected      the metrics server refused the query
@@ -53,6 +54,10 @@ class ClusterUnavailable(TemporaryError):
 
 class StoreUnavailable(TemporaryError):
     """The store of decisions did not answer usefully."""
+
+
+class OrderUnavailable(TemporaryError):
+    """There is no order to go by."""
 
 
 class Conflict(TemporaryError):

@@ -39,9 +39,18 @@ ONLY_HERE = {  # vendor -> the modules (or the folder) that may know it
     "uvicorn": ("scaler.app",),
     "typer": ("scaler.app",),
     "optuna": ("scaler.app",),
+    "grpc": ("scaler.adapters.keda.server",),
+    "google": ("scaler.adapters.keda.wire",),
     "cronsim": ("scaler.core.bounds", "scaler.domain.policy"),
 }
-ONE_LEAF = ("apscheduler", "statsforecast", "sklearn", "prometheus_api_client")  # known to one file only
+ONE_LEAF = (
+    "apscheduler",
+    "statsforecast",
+    "sklearn",
+    "prometheus_api_client",
+    "grpc",
+    "google",
+)  # known to one file only
 CLOCK_HOME = "scaler.adapters.clock"
 CLOCK_CALLS = ("datetime.now", "utcnow", "date.today", "Timestamp.now", "time.time", "time.time_ns")
 NO_LAYER = {"scaler", "scaler.__main__"}

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from scaler.adapters.clock import ScaledClock, SystemClock
+from scaler.adapters.keda.orders import OrderBoard
 from scaler.adapters.kubernetes.client import ClusterAccess, connect
-from scaler.adapters.kubernetes.target import KubernetesTarget
+from scaler.adapters.kubernetes.keda import KedaOrders
+from scaler.adapters.kubernetes.target import TARGETS, KubernetesTarget
 from scaler.adapters.policies import PolicyFiles
 from scaler.adapters.prometheus.client import PrometheusClient
 from scaler.adapters.prometheus.connection import Connection
@@ -21,7 +23,7 @@ from scaler.app.scheduler import Jobs
 from scaler.app.service import Service
 from scaler.app.settings import Settings
 from scaler.cycle import Cycle
-from scaler.errors import StoreUnavailable
+from scaler.errors import SettingsError, StoreUnavailable
 from scaler.ports import Advisor, Clock, DemandSource, PolicySource, ScaleTarget
 
 if TYPE_CHECKING:
@@ -40,9 +42,11 @@ class Outside:
 
 def build_service(settings: Settings) -> Service:
     """The service on Prometheus and a cluster. Raises SettingsError, PolicyError, StoreUnavailable, UnknownVersion."""
-    outside = build_outside(settings)
+    orders = build_orders(settings)
+    outside = build_outside(settings, orders)
     outside.policies.load()
     service = assemble(settings, outside, SqlStore.open(settings.store), self_replay(settings))
+    service.orders = orders
     if isinstance(outside.policies, PolicyFiles):
         service.policy_problems = outside.policies.problems
     return service
@@ -57,14 +61,14 @@ def build_demo_service(settings: Settings) -> tuple[Service, Demo]:
     return service, demo
 
 
-def build_outside(settings: Settings) -> Outside:
+def build_outside(settings: Settings, orders: OrderBoard | None) -> Outside:
     """Policies, metrics and cluster; nothing has been asked yet."""
     clock = build_clock(settings)
     return Outside(
         clock=clock,
         policies=build_policies(settings),
         source=build_source(settings, clock),
-        target=build_target(settings, clock),
+        target=build_target(settings, clock, orders),
     )
 
 
@@ -76,10 +80,21 @@ def build_policies(settings: Settings) -> PolicyFiles:
     return PolicyFiles([settings.policies])
 
 
-def build_target(settings: Settings, clock: SystemClock | ScaledClock) -> KubernetesTarget:
+def build_orders(settings: Settings) -> OrderBoard | None:
+    """What KEDA is served; None where it is not. Raises SettingsError where the extra is absent."""
+    if settings.keda is None:
+        return None
+    try:
+        import scaler.adapters.keda.server  # noqa: F401  (the extra [keda])
+    except ImportError as error:
+        raise SettingsError("--keda: gRPC is not installed: pip install 'headstart[keda]'") from error
+    return OrderBoard(settings.stalled_after_seconds)
+
+
+def build_target(settings: Settings, clock: SystemClock | ScaledClock, orders: OrderBoard | None) -> KubernetesTarget:
     """Raises SettingsError where there are no credentials to be had."""
     access = ClusterAccess(kubeconfig=str(settings.kubeconfig or ""), context=settings.kube_context)
-    return KubernetesTarget(connect(access), clock)
+    return KubernetesTarget(connect(access), clock, {**TARGETS, "KEDA": partial(KedaOrders, orders=orders)})
 
 
 def build_source(settings: Settings, clock: SystemClock | ScaledClock) -> PrometheusSource:

@@ -8,9 +8,10 @@ import numpy as np
 
 from scaler.adapters.addresses import without_password
 from scaler.adapters.clock import ScaledClock, SystemClock
+from scaler.adapters.kubernetes.keda import NEEDS_ADDRESS
 from scaler.adapters.kubernetes.target import KubernetesTarget
 from scaler.adapters.store.store import SqlStore
-from scaler.app.bootstrap import build_clock, build_policies, build_source, build_target
+from scaler.app.bootstrap import build_clock, build_orders, build_policies, build_source, build_target
 from scaler.app.settings import Settings
 from scaler.domain.policy import ScalingPolicy
 from scaler.errors import HeadstartError, PolicyError
@@ -50,6 +51,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         yield from (Finding(what="policy file", found=line, fine=False) for line in files.problems())
     yield from _pools(settings, policies)
     yield from _demand(settings, clock, policies, now)
+    yield from _keda(settings, policies)
     yield from _targets(settings, clock, policies, now)
 
 
@@ -107,11 +109,28 @@ def _demand(
         yield Finding(what=f"demand {policy.endpoint}", found=text, fine=reading is not None)
 
 
+def _keda(settings: Settings, policies: Sequence[ScalingPolicy]) -> Iterator[Finding]:
+    """Whether the endpoints that KEDA scales could ask for their orders."""
+    asking = [str(policy.endpoint) for policy in policies if policy.spec.target.actuation == "KEDA"]
+    if not asking:
+        return
+    try:
+        orders = build_orders(settings)
+    except HeadstartError as error:
+        yield Finding(what="KEDA", found=str(error), fine=False)
+        return
+    if orders is None or settings.keda is None:
+        yield Finding(what="KEDA", found=f"{NEEDS_ADDRESS}; it is not set", fine=False)
+        return
+    host, port = settings.keda
+    yield Finding(what="KEDA", found=f"served on {host}:{port} for {', '.join(asking)}", fine=True)
+
+
 def _targets(
     settings: Settings, clock: SystemClock | ScaledClock, policies: Sequence[ScalingPolicy], now: datetime
 ) -> Iterator[Finding]:
     try:
-        target = build_target(settings, clock)
+        target = build_target(settings, clock, build_orders(settings))
         states = target.observe(policies, now)
     except HeadstartError as error:
         yield Finding(what="cluster", found=str(error), fine=False)
@@ -134,13 +153,17 @@ def _targets(
 
 def _rivals(target: KubernetesTarget, policies: Sequence[ScalingPolicy]) -> Iterator[Finding]:
     try:
-        rivals = target.rivals(policies)
+        rivals, unheard = target.rivals(policies), target.unheard(policies)
     except HeadstartError as error:
         yield Finding(what="other autoscalers", found=f"not known: {error}", fine=False)
         return
-    for endpoint, name in rivals.items():
+    for endpoint, rival in rivals.items():
+        actuation = "KEDA" if rival.scaled_object else "HPAFloor"
         text = (
-            f"HPA {name} scales the same target and would undo every order; delete it, or take spec.target.actuation "
-            "HPAFloor"
+            f"HPA {rival.name} scales the same target and would undo every order; delete it, or take "
+            f"spec.target.actuation {actuation}"
         )
+        yield Finding(what=f"target {endpoint}", found=text, fine=False)
+    for endpoint in unheard:
+        text = "no ScaledObject of KEDA scales it, so nobody asks for its orders; make one (docs/keda.md)"
         yield Finding(what=f"target {endpoint}", found=text, fine=False)

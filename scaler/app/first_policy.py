@@ -5,6 +5,11 @@ from pathlib import Path
 
 from scaler.domain.policy import ScalingPolicy
 
+_BESIDE = {
+    "HPAFloor": "an HPA scales it and goes on, above the floor set here",
+    "KEDA": "a ScaledObject scales it and goes on; add Headstart to its triggers (docs/keda.md)",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
@@ -35,7 +40,8 @@ def read_running(
     states = target.observe([policy], clock.now())
     if policy.endpoint not in states:
         raise TargetNotFound(target.problems().get(policy.endpoint, f"{policy.endpoint}: not found"))
-    actuation = "HPAFloor" if target.rivals([policy]) else "Scale"
+    rival = target.rivals([policy]).get(policy.endpoint)
+    actuation = "Scale" if rival is None else "KEDA" if rival.scaled_object else "HPAFloor"
     return replace(empty, replicas=states[policy.endpoint].desired, actuation=actuation)
 
 
@@ -49,7 +55,7 @@ def first_policy_text(running: Running) -> str:
     selector = ", ".join(f"{label}: {value}" for label, value in labels.items())
     actuation = ""
     if running.actuation != "Scale":
-        actuation = f"\n    actuation: {running.actuation}   # an HPA scales it and goes on, above the floor set here"
+        actuation = f"\n    actuation: {running.actuation}   # {_BESIDE[running.actuation]}"
     return f"""\
 # Written from what was running. Nothing is ordered while mode is Observe; see what it would have done with
 # `headstart explain {running.namespace}/{running.name}`.

@@ -23,11 +23,11 @@ def run_until_stopped(
 ) -> None:
     """Serves HTTP and runs the jobs until SIGTERM or SIGINT; the turn under way is finished, everything is closed.
 
-    `on_ready` gets the address once HTTP answers.
-    Raises SettingsError when the address cannot be listened on.
+    KEDA is served as well where the settings say so. `on_ready` gets the address once HTTP answers.
+    Raises SettingsError when an address cannot be listened on.
     """
     log = structlog.get_logger("headstart")
-    with _stop_event() as asked_to_stop:
+    with _stop_event() as asked_to_stop, _serving_keda(service):
         listener = listen(*service.settings.http)
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -45,6 +45,23 @@ def run_until_stopped(
             server.stop()
             service.stop()
             log.info("stopped")
+
+
+@contextmanager
+def _serving_keda(service: Service) -> Iterator[None]:
+    """KEDA is served at the address of the settings, if there is one."""
+    if service.orders is None or service.settings.keda is None:
+        yield
+        return
+    from scaler.adapters.keda.server import KedaServer  # needs the extra [keda]
+
+    host, port = service.settings.keda
+    server = KedaServer(service.orders, host, port)
+    structlog.get_logger("headstart").info("serving KEDA", host=host, port=server.start())
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import structlog
 
 from forecaster.errors import ForecasterError
 from scaler.adapters.clock import SystemClock
+from scaler.adapters.keda.orders import OrderBoard
 from scaler.adapters.store.capacities import keep_capacities, kept_capacities
 from scaler.adapters.store.store import SqlStore
 from scaler.adapters.telemetry import Telemetry
@@ -38,8 +39,6 @@ LEAST_WALL_SECONDS = 0.05
 RESTORED_TURNS = 240
 ENOUGH_STARTS = 10
 """Fewer say less than the policy does. A new law means replaying the endpoint's whole past anew."""
-STALLED_AFTER_SECONDS = 60.0
-"""Without a finished turn for this long (or four turns, if they are longer) the loop counts as dead."""
 
 
 @dataclass(kw_only=True)
@@ -55,6 +54,8 @@ class Service:
     jobs: Jobs
     policy_problems: Callable[[], Sequence[str]] = tuple
     """What is wrong with policy files whose last good version still counts."""
+    orders: OrderBoard | None = None
+    """What KEDA is served while the service runs. None: it is not served."""
     after_turn: Callable[[], None] = lambda: None
     """Called when a turn was acted on and recorded: a simulated world moves here."""
     _due: dict[EndpointId, datetime] = field(default_factory=dict)
@@ -166,7 +167,7 @@ class Service:
 
     def why_dead(self) -> str:
         """Why the loop does not live; "" while it does."""
-        limit = max(STALLED_AFTER_SECONDS, 4 * self.settings.wall_turn_seconds)
+        limit = self.settings.stalled_after_seconds
         age = perf_counter() - (self._turn_finished_at or self._started_at)
         return f"no turn finished for {age:.0f} s (limit {limit:.0f} s)" if age > limit else ""
 

@@ -44,6 +44,8 @@ def _pools(value: object) -> object:
     return value
 
 
+STALLED_AFTER_SECONDS = 60.0
+STALLED_AFTER_TURNS = 4
 Address = Annotated[tuple[str, int], NoDecode, BeforeValidator(_address)]
 
 
@@ -54,6 +56,8 @@ class Settings(BaseSettings):
 
     http: Address = ("127.0.0.1", 8080)
     """Where the page, the API, the metrics and the probes are served."""
+    keda: Annotated[tuple[str, int] | None, NoDecode, BeforeValidator(_address)] = None
+    """Where KEDA is served for policies with spec.target.actuation KEDA, in plain gRPC. None: it is not served."""
     policies: Path = Path("policies")
     """A folder of policy files, or one file. Read again at every turn."""
     store: str = "sqlite:///headstart.db"
@@ -94,6 +98,11 @@ class Settings(BaseSettings):
     @property
     def wall_turn_seconds(self) -> float:
         return self.turn.total_seconds() / self.time_scale
+
+    @property
+    def stalled_after_seconds(self) -> float:
+        """Wall time without a turn after which the loop counts as dead, and what it ordered as too old for KEDA."""
+        return max(STALLED_AFTER_SECONDS, STALLED_AFTER_TURNS * self.wall_turn_seconds)
 
     def wall_seconds(self, service: timedelta) -> float:
         """How long a span of service time takes on the wall."""

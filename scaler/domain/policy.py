@@ -168,9 +168,10 @@ class Target(_Part):
     kind: str = "Deployment"
     name: str = ""
     """Empty: the policy's own name."""
-    actuation: Literal["Scale", "HPAFloor", "KnativeMinScale", "KServeMinReplicas"] = "Scale"
-    """Scale: its replicas are set. The others leave it to the autoscaler that it has and set the floor under that one:
-    minReplicas of its HPA, min-scale of a Knative Service, minReplicas of a KServe InferenceService."""
+    actuation: Literal["Scale", "HPAFloor", "KEDA", "KnativeMinScale", "KServeMinReplicas"] = "Scale"
+    """Scale: its replicas are set. KEDA: it asks for them, by its external scaler interface. The others leave it to the
+    autoscaler that it has and set the floor under that one: minReplicas of its HPA, min-scale of a Knative Service,
+    minReplicas of a KServe InferenceService."""
     gpus_per_replica: Annotated[int, Field(ge=0, le=MOST_REPLICAS, strict=True)] = 1
     cost_per_replica_hour: Positive = 1.0
     """Any currency; only ratios matter."""
@@ -547,5 +548,5 @@ class ScalingPolicy(_Part):
         return self.model_dump(mode="json", by_alias=True)
 
 
-PLANNED_FIELDS = frozenset({"spec.budget.gpuHoursPerDay", "spec.budget.costPerDay", "spec.target.actuation"})
-"""Documented fields (or values of them) that this release does not act on yet: refused, with those words."""
+PLANNED_FIELDS = frozenset({"spec.budget.gpuHoursPerDay", "spec.budget.costPerDay"})
+"""Documented fields that this release does not act on yet: refused, with those words."""

@@ -77,10 +77,6 @@ MALFORMED = {
         "spec:\n  workload: Batch\n  slo: {queueWait: 1h}\n  scaleToZero: {enabled: true, minIdle: 5m}\n",
         ("line 7", "spec.scaleToZero.minIdle", "does nothing with spec.workload Batch; remove it"),
     ),
-    "planned actuation": (
-        "spec:\n  target: {actuation: KEDA}\n",
-        ("spec.target.actuation", "KEDA is not implemented yet", "Scale, HPAFloor"),
-    ),
     "planned budget": (
         "spec:\n  budget: {gpuHoursPerDay: 100}\n",
         ("line 5", "spec.budget.gpuHoursPerDay", "not implemented yet"),

@@ -17,16 +17,18 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def kubeconfig(cluster: Cluster, namespace: str) -> Path:
-    """Of a cluster in which a Deployment `chat` is scaled by an HPA, and `image` by nobody."""
+    """Of a cluster in which a Deployment `chat` is scaled by an HPA, `voice` by KEDA's, and `image` by nobody."""
     api = cluster.api()
-    for name in ("chat", "image"):
+    for name in ("chat", "voice", "image"):
         api.create(f"/apis/apps/v1/namespaces/{namespace}/deployments", deployment(name, 2))
-    api.create(f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers", autoscaler("by-cpu", "chat"))
+    autoscalers = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+    api.create(autoscalers, autoscaler("by-cpu", "chat"))
+    api.create(autoscalers, autoscaler("keda-hpa-voice", "voice", scaled_object="voice"))
     return cluster.kubeconfig_of("admin")
 
 
-@pytest.mark.parametrize(("name", "actuation"), [("chat", "HPAFloor"), ("image", "Scale")])
-def test_a_first_policy_raises_the_floor_of_the_hpa_that_is_there(
+@pytest.mark.parametrize(("name", "actuation"), [("chat", "HPAFloor"), ("voice", "KEDA"), ("image", "Scale")])
+def test_a_first_policy_works_with_the_autoscaler_that_is_there(
     kubeconfig: Path, namespace: str, name: str, actuation: str
 ) -> None:
     running = read_running(
@@ -47,7 +49,7 @@ def test_doctor_names_the_hpa_that_would_undo_every_order(kubeconfig: Path, name
         f"apiVersion: headstart.dev/v1alpha1\nkind: InferenceScalingPolicy\nmetadata: {{namespace: {namespace}, name: "
     )
     (tmp_path / "policies").mkdir()
-    for name in ("chat", "image"):
+    for name in ("chat", "voice", "image"):
         (tmp_path / "policies" / f"{name}.yaml").write_text(f"{policy}{name}}}\n")
     settings = load_settings(
         policies=tmp_path / "policies",
@@ -55,6 +57,11 @@ def test_doctor_names_the_hpa_that_would_undo_every_order(kubeconfig: Path, name
         prometheus_url="http://127.0.0.1:1",
         kubeconfig=kubeconfig,
     )
-    (rival,) = [one for one in examine(settings) if "HPA" in one.found]
-    assert (rival.what, rival.fine) == (f"target {namespace}/chat", False)
-    assert "HPA by-cpu scales the same target" in rival.found
+    chat, voice = (one for one in examine(settings) if "HPA" in one.found)
+    assert [(one.what, one.fine) for one in (chat, voice)] == [
+        (f"target {namespace}/chat", False),
+        (f"target {namespace}/voice", False),
+    ]
+    assert "HPA by-cpu scales the same target" in chat.found
+    assert chat.found.endswith("take spec.target.actuation HPAFloor")
+    assert voice.found.endswith("take spec.target.actuation KEDA")

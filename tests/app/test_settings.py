@@ -40,6 +40,7 @@ def test_addresses_headers_and_paths_are_read_from_text(monkeypatch: pytest.Monk
         ("pools", "a100=many", ["--pools", "POOL=GPUS"]),
         ("pools", "a100=1,a100=2", ["--pools", "each pool once"]),
         ("http", "8080", ["--http", "'8080'", "HOST:PORT"]),
+        ("keda", "8081", ["--keda", "'8081'", "HOST:PORT"]),
         ("http", "localhost:99999", ["--http", "HOST:PORT"]),
         ("time_scale", "-2", ["--time-scale", "'-2'"]),
         ("log_level", "loud", ["--log-level", "'loud'", "'debug', 'info', 'warning' or 'error'"]),

@@ -29,14 +29,31 @@ def stateful_set(name: str, replicas: int, *, gpus: int = 1) -> dict[str, Any]:
     }
 
 
-def autoscaler(name: str, target: str, *, least: int = 1, most: int = 10) -> dict[str, Any]:
+def keda_autoscaler(target: str, *metrics: str, most: int = 20) -> dict[str, Any]:
+    """The HPA that KEDA makes for a ScaledObject: one replica for each unit of the highest metric."""
+    made = autoscaler(f"keda-hpa-{target}", target, most=most, scaled_object=target)
+    made["spec"]["metrics"] = [
+        {
+            "type": "External",
+            "external": {"metric": {"name": name}, "target": {"type": "AverageValue", "averageValue": "1"}},
+        }
+        for name in metrics
+    ]
+    any_step = {"type": "Percent", "value": 1000, "periodSeconds": 15}
+    at_once = {"stabilizationWindowSeconds": 0, "tolerance": "0", "policies": [any_step]}
+    made["spec"]["behavior"] = {"scaleUp": at_once, "scaleDown": at_once}
+    return made
+
+
+def autoscaler(name: str, target: str, *, least: int = 1, most: int = 10, scaled_object: str = "") -> dict[str, Any]:
     """A HorizontalPodAutoscaler of a Deployment by its use of processor time, which nobody here measures: it only keeps
-    replicas within its own bounds."""
+    replicas within its own bounds. `scaled_object`: the name of KEDA's that made it."""
+    owner = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": scaled_object, "uid": "1"}
     processor = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "ownerReferences": [owner] if scaled_object else []},
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
             "minReplicas": least,

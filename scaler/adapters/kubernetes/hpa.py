@@ -3,6 +3,8 @@
 What stands above the floor stays the HPA's own business, so the two never undo one another.
 """
 
+from dataclasses import dataclass
+
 from scaler.adapters.kubernetes.client import Json, KubernetesApi, ServedKind
 from scaler.adapters.kubernetes.lever import TargetReading
 from scaler.adapters.kubernetes.scale import ScaleSubresource
@@ -31,7 +33,7 @@ class HpaFloor:
         if owner:
             raise TargetNotFound(
                 f"{policy.endpoint}: HPA {found['metadata']['name']} belongs to the ScaledObject {owner}, and KEDA "
-                "would undo a floor at once; scale it by an HPA of your own"
+                "would undo a floor at once; take actuation KEDA, or scale it by an HPA of your own"
             )
         return TargetReading(
             desired=int(found["spec"].get("minReplicas", LOWEST_FLOOR)),
@@ -79,6 +81,14 @@ def scales(autoscaler: Json, policy: ScalingPolicy) -> bool:
         and reference["name"] == policy.target_name
         and group == target.api_version.partition("/")[0]
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """An HPA that scales what a policy wants to set itself. `scaled_object`: KEDA's that made it; "": a person did."""
+
+    name: str
+    scaled_object: str
 
 
 def keda_owner(autoscaler: Json) -> str:

@@ -11,10 +11,12 @@ class TargetReading:
     """A target as it was read. `selector` picks its pods; `version` is what an order must name; `uid` is for events.
 
     `desired` is what this lever asks for: the replicas themselves, or the floor under another autoscaler, which may
-    hold more. `least` and `most` bound what can be asked (None: no bound but the policy's own).
+    hold more. `is_ordered` False: `desired` only stands there, and an order of as many must be written all the same.
+    `least` and `most` bound what can be asked (None: no bound but the policy's own).
     """
 
     desired: int
+    is_ordered: bool = True
     version: str
     uid: str
     selector: str

@@ -9,7 +9,8 @@ import structlog
 
 from scaler.adapters.kubernetes.client import PARALLEL_REQUESTS, Json, KubernetesApi, answered
 from scaler.adapters.kubernetes.events import EventWriter
-from scaler.adapters.kubernetes.hpa import AUTOSCALERS, HpaFloor, scales
+from scaler.adapters.kubernetes.hpa import AUTOSCALERS, HpaFloor, Rival, keda_owner, scales
+from scaler.adapters.kubernetes.keda import KedaOrders
 from scaler.adapters.kubernetes.knative import KnativeMinScale
 from scaler.adapters.kubernetes.kserve import KServeMinReplicas
 from scaler.adapters.kubernetes.lever import Lever, TargetReading
@@ -22,9 +23,11 @@ from scaler.domain.policy import Mode, ScalingPolicy
 from scaler.domain.replicas import ReplicaState, StartupObservation
 from scaler.errors import ClusterUnavailable, Conflict, HeadstartError, TargetNotFound
 
-TARGETS: Mapping[str, Callable[[KubernetesApi], Lever]] = {
+MakeLever = Callable[[KubernetesApi], Lever]
+TARGETS: Mapping[str, MakeLever] = {
     "Scale": ScaleSubresource,
     "HPAFloor": HpaFloor,
+    "KEDA": KedaOrders,
     "KnativeMinScale": KnativeMinScale,
     "KServeMinReplicas": KServeMinReplicas,
 }
@@ -45,10 +48,10 @@ class WallTime(Protocol):
 class KubernetesTarget:
     """Reads all targets in a few parallel requests, and the pods of each namespace in one list."""
 
-    def __init__(self, api: KubernetesApi, clock: WallTime) -> None:
+    def __init__(self, api: KubernetesApi, clock: WallTime, targets: Mapping[str, MakeLever] = TARGETS) -> None:
         self._api = api
         self._clock = clock
-        self._levers = {name: lever(api) for name, lever in TARGETS.items()}
+        self._levers = {name: lever(api) for name, lever in targets.items()}
         self._events = EventWriter(api, clock.to_wall)
         self._watch = StartupWatch()
         self._problems: dict[EndpointId, str] = {}
@@ -76,8 +79,9 @@ class KubernetesTarget:
         if not policy.may_order:
             recommends = policy.spec.mode is Mode.RECOMMEND
             return Actuation(outcome=ActuationOutcome.RECOMMENDED if recommends else ActuationOutcome.OBSERVED)
-        asked, limited = _within(self._targets.get(policy.endpoint), replicas)
-        if seen.desired == asked:
+        read = self._targets.get(policy.endpoint)
+        asked, limited = _within(read, replicas)
+        if seen.desired == asked and (read is None or read.is_ordered):
             return Actuation(outcome=ActuationOutcome.UNCHANGED, detail=limited)
         try:
             self._lever(policy).write(policy, asked, seen.version)
@@ -97,19 +101,34 @@ class KubernetesTarget:
         except HeadstartError as error:
             _log.warning("event_not_written", endpoint=str(policy.endpoint), problem=str(error))
 
-    def rivals(self, policies: Sequence[ScalingPolicy]) -> Mapping[EndpointId, str]:
-        """Names of the HPA that scales a target which the policy wants to set itself: each would undo the other.
+    def rivals(self, policies: Sequence[ScalingPolicy]) -> Mapping[EndpointId, Rival]:
+        """The HPA that scales a target which the policy wants to set itself: each would undo the other.
 
         Raises as the port's methods; Forbidden where HPAs may not be listed.
         """
         own = [policy for policy in policies if policy.spec.target.actuation == "Scale"]
-        namespaces = sorted({policy.endpoint.namespace for policy in own})
+        return {
+            endpoint: Rival(name=autoscaler["metadata"]["name"], scaled_object=keda_owner(autoscaler))
+            for endpoint, autoscalers in self._autoscalers(own).items()
+            for autoscaler in autoscalers
+        }
+
+    def unheard(self, policies: Sequence[ScalingPolicy]) -> Sequence[EndpointId]:
+        """Endpoints whose orders are for KEDA, and no HPA of KEDA's scales their targets. Raises as `rivals`."""
+        for_keda = [policy for policy in policies if policy.spec.target.actuation == "KEDA"]
+        return [
+            endpoint
+            for endpoint, autoscalers in self._autoscalers(for_keda).items()
+            if not any(map(keda_owner, autoscalers))
+        ]
+
+    def _autoscalers(self, policies: Sequence[ScalingPolicy]) -> Mapping[EndpointId, Sequence[Json]]:
+        """The HPAs that scale each policy's target."""
+        namespaces = sorted({policy.endpoint.namespace for policy in policies})
         listed = {namespace: self._api.list_objects(AUTOSCALERS, namespace) for namespace in namespaces}
         return {
-            policy.endpoint: str(autoscaler["metadata"]["name"])
-            for policy in own
-            for autoscaler in listed[policy.endpoint.namespace]
-            if scales(autoscaler, policy)
+            policy.endpoint: [one for one in listed[policy.endpoint.namespace] if scales(one, policy)]
+            for policy in policies
         }
 
     def startups(self, policies: Sequence[ScalingPolicy]) -> Mapping[EndpointId, Sequence[StartupObservation]]:

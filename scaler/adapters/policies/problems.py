@@ -11,10 +11,6 @@ from pydantic_core import ErrorDetails
 from scaler.adapters.policies.documents import Document, FieldPath, dotted, shown
 from scaler.domain.policy import A_TIME, PLANNED_FIELDS, ScalingPolicy
 
-PLANNED_VALUES: Mapping[str, tuple[str, ...]] = {
-    "spec.target.actuation": ("KEDA",),
-}
-"""Documented values that this release refuses with those words."""
 _NEEDS: Mapping[str, str] = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -74,9 +70,6 @@ def _sentence(document: Document, path: FieldPath, details: list[ErrorDetails], 
     first = details[0]
     if first["type"] == "extra_forbidden":
         return f"{place}: {_unknown(path, model)}"
-    planned = PLANNED_VALUES.get(dotted(path), ())
-    if first["input"] in planned:
-        return f"{place}: {shown(first['input'])} is not implemented yet; need {_need(first)}"
     if first["type"] == "missing":
         return f"{place}: missing; need a value"
     if first["type"] == "value_error" and isinstance(first["input"], (dict, BaseModel)):

@@ -15,6 +15,9 @@ def run(
     http: Annotated[
         str | None, typer.Option(help="HOST:PORT of page, API, metrics and probes [127.0.0.1:8080].")
     ] = None,
+    keda: Annotated[
+        str | None, typer.Option(help="HOST:PORT where KEDA is served, in plain gRPC [not served].")
+    ] = None,
     policies: Annotated[Path | None, typer.Option(help="Folder of policy files, or one file [policies].")] = None,
     store: Annotated[str | None, typer.Option(help="SQLAlchemy URL [sqlite:///headstart.db].")] = None,
     prometheus_url: Annotated[
@@ -38,6 +41,7 @@ def run(
 
     flags = {
         "http": http,
+        "keda": keda,
         "policies": policies,
         "store": store,
         "prometheus_url": prometheus_url,

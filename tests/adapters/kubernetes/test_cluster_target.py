@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,13 +10,16 @@ import pytest
 import yaml
 
 from scaler.adapters.clock import SystemClock
+from scaler.adapters.keda.orders import OrderBoard
 from scaler.adapters.kubernetes.client import ClusterAccess, connect
+from scaler.adapters.kubernetes.hpa import Rival
+from scaler.adapters.kubernetes.keda import KedaOrders
 from scaler.adapters.kubernetes.knative import split
-from scaler.adapters.kubernetes.target import TARGETS, KubernetesTarget
+from scaler.adapters.kubernetes.target import TARGETS, KubernetesTarget, MakeLever
 from scaler.domain.decision import ActuationOutcome, Decision, GuardrailVerdict, Reason
 from scaler.domain.policy import Metadata, Mode, PolicySpec, Promote, Safety, ScalingPolicy, Target
 from scaler.domain.replicas import ReplicaState
-from scaler.errors import ClusterUnavailable, Forbidden, OrderRejected, TargetNotFound
+from scaler.errors import ClusterUnavailable, Forbidden, OrderRejected, OrderUnavailable, TargetNotFound
 from tests.servers.api import ApiError, KubernetesApi
 from tests.servers.cluster import Cluster
 from tests.servers.http import Fault, FaultyProxy
@@ -68,8 +72,14 @@ def a_decision(policy: ScalingPolicy, *, final: int, at: datetime, current: int 
     )
 
 
-def target_as(cluster: Cluster, user: str = "admin") -> KubernetesTarget:
-    return KubernetesTarget(connect(ClusterAccess(kubeconfig=str(cluster.kubeconfig_of(user)))), SystemClock())
+def target_as(cluster: Cluster, user: str = "admin", orders: OrderBoard | None = None) -> KubernetesTarget:
+    """`orders` is what KEDA is served, by default a board of the target's own."""
+    api = connect(ClusterAccess(kubeconfig=str(cluster.kubeconfig_of(user))))
+    return KubernetesTarget(api, SystemClock(), serving(orders or OrderBoard(60)))
+
+
+def serving(orders: OrderBoard) -> dict[str, MakeLever]:
+    return {**TARGETS, "KEDA": partial(KedaOrders, orders=orders)}
 
 
 @pytest.fixture
@@ -185,18 +195,24 @@ def test_one_target_that_is_missing_does_not_hide_the_others(
 
 
 KINDS = ("apps/v1/Deployment", "apps/v1/StatefulSet", f"{CUSTOM_GROUP}/v1/ModelServer")
-LEVERS = [
+VERSIONED = [
     *(("Scale", kind) for kind in KINDS),
     ("HPAFloor", "apps/v1/Deployment"),
     ("KnativeMinScale", "serving.knative.dev/v1/Service"),
     ("KServeMinReplicas", "serving.kserve.io/v1beta1/InferenceService"),
 ]
+LEVERS = [*VERSIONED, ("KEDA", "apps/v1/Deployment")]
+"""KEDA's orders are kept in our own memory: nobody else writes them, so no version of them is ever stale."""
 KNATIVE = "/apis/serving.knative.dev/v1/namespaces"
 KNATIVE_AUTOSCALERS = "/apis/autoscaling.internal.knative.dev/v1alpha1/namespaces"
 KSERVE = "/apis/serving.kserve.io/v1beta1/namespaces"
 
 
-@pytest.fixture(params=LEVERS, ids=lambda param: f"{param[0]} {param[1]}")
+def lever_id(param: tuple[str, str]) -> str:
+    return f"{param[0]} {param[1]}"
+
+
+@pytest.fixture(params=LEVERS, ids=lever_id)
 def any_target(request: pytest.FixtureRequest, api: KubernetesApi, namespace: str) -> ScalingPolicy:
     """A policy whose target of some kind exists with one replica, and what its lever works on."""
     actuation, kind = request.param
@@ -226,9 +242,11 @@ def make_target(api: KubernetesApi, namespace: str, kind: str) -> None:
         make_model_server(api, namespace)
 
 
-def make_autoscaler(api: KubernetesApi, namespace: str, name: str = "chat-by-cpu", most: int = 10) -> None:
+def make_autoscaler(
+    api: KubernetesApi, namespace: str, name: str = "chat-by-cpu", most: int = 10, scaled_object: str = ""
+) -> None:
     path = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
-    api.create(path, autoscaler(name, "chat", most=most))
+    api.create(path, autoscaler(name, "chat", most=most, scaled_object=scaled_object))
 
 
 def make_model_server(api: KubernetesApi, namespace: str) -> None:
@@ -321,6 +339,7 @@ def test_zero_can_be_ordered_and_is_read_as_zero(target: KubernetesTarget, any_k
     assert settled(target, any_kind).desired == 0
 
 
+@pytest.mark.parametrize("any_target", VERSIONED, indirect=True, ids=lever_id)
 def test_an_order_under_a_version_that_is_no_longer_newest_is_a_conflict_and_writes_nothing(
     target: KubernetesTarget, any_target: ScalingPolicy
 ) -> None:
@@ -465,11 +484,7 @@ def test_without_one_hpa_of_its_own_the_floor_says_what_is_wrong(
 ) -> None:
     make_deployment(api, namespace)
     for name in names:
-        make_autoscaler(api, namespace, name=name)
-        if owner:
-            reference = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": owner, "uid": "1"}
-            path = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/{name}"
-            api.patch(path, {"metadata": {"ownerReferences": [reference]}})
+        make_autoscaler(api, namespace, name=name, scaled_object=owner)
     policy = a_policy(namespace, actuation="HPAFloor")
     assert target.observe([policy], datetime.now(UTC)) == {}
     assert said in target.problems()[policy.endpoint]
@@ -483,8 +498,123 @@ def test_an_hpa_that_would_undo_every_order_is_told(
     make_autoscaler(api, namespace)
     own, image = a_policy(namespace), a_policy(namespace, name="image")
     floor = a_policy(namespace, actuation="HPAFloor")
-    assert target.rivals([own, image]) == {own.endpoint: "chat-by-cpu"}
+    assert target.rivals([own, image]) == {own.endpoint: Rival(name="chat-by-cpu", scaled_object="")}
     assert target.rivals([floor]) == {}
+
+
+# Under KEDA
+
+
+@pytest.fixture
+def orders() -> OrderBoard:
+    return OrderBoard(60)
+
+
+@pytest.fixture
+def under_keda(cluster: Cluster, orders: OrderBoard) -> KubernetesTarget:
+    return target_as(cluster, orders=orders)
+
+
+def test_an_order_for_keda_is_served_and_nothing_is_written_to_the_cluster(
+    under_keda: KubernetesTarget, orders: OrderBoard, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    policy = a_policy(namespace, actuation="KEDA")
+    for ordered in (4, 0):
+        assert under_keda.order(policy, ordered, seen(under_keda, policy)).outcome is ActuationOutcome.ORDERED
+        assert (orders.served(policy.endpoint), seen(under_keda, policy).desired) == (ordered, ordered)
+    assert scale_of(api, namespace) == 1
+
+
+def test_the_first_order_is_given_also_where_as_many_stand_already(
+    under_keda: KubernetesTarget, orders: OrderBoard, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace, replicas=3)
+    policy = a_policy(namespace, actuation="KEDA")
+    found = seen(under_keda, policy)
+    with pytest.raises(OrderUnavailable, match="nothing is ordered"):
+        orders.served(policy.endpoint)
+    assert found.desired == 3
+    assert under_keda.order(policy, 3, found).outcome is ActuationOutcome.ORDERED
+    assert under_keda.order(policy, 3, seen(under_keda, policy)).outcome is ActuationOutcome.UNCHANGED
+    assert orders.served(policy.endpoint) == 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "promote", "still_served"),
+    [
+        (Mode.OBSERVE, None, False),
+        (Mode.RECOMMEND, None, False),
+        (Mode.OBSERVE, {"after": timedelta(days=3)}, True),
+    ],
+    ids=["observes", "recommends", "observes until its gate holds"],
+)
+def test_what_was_ordered_is_withdrawn_once_the_policy_may_order_nothing(
+    under_keda: KubernetesTarget,
+    orders: OrderBoard,
+    api: KubernetesApi,
+    namespace: str,
+    mode: Mode,
+    promote: dict[str, object] | None,
+    still_served: bool,
+) -> None:
+    make_deployment(api, namespace)
+    policy = a_policy(namespace, actuation="KEDA")
+    under_keda.order(policy, 4, seen(under_keda, policy))
+    safety = Safety.model_validate({"promote": promote})
+    spec = policy.spec.model_copy(update={"mode": mode, "safety": safety})
+    found = seen(under_keda, policy.model_copy(update={"spec": spec}))
+    assert found.desired == (4 if still_served else 1)
+    if not still_served:
+        with pytest.raises(OrderUnavailable, match="nothing is ordered"):
+            orders.served(policy.endpoint)
+
+
+def test_an_order_ages_while_its_target_cannot_be_read(cluster: Cluster, api: KubernetesApi, namespace: str) -> None:
+    now_seconds = 0.0
+    orders = OrderBoard(60, lambda: now_seconds)
+    target = target_as(cluster, orders=orders)
+    make_deployment(api, namespace)
+    policy = a_policy(namespace, actuation="KEDA")
+    target.order(policy, 4, seen(target, policy))
+    now_seconds = 59.0
+    seen(target, policy)
+    api.delete(f"/apis/apps/v1/namespaces/{namespace}/deployments/chat")
+    now_seconds = 119.0
+    assert target.observe([policy], datetime.now(UTC)) == {}
+    assert orders.served(policy.endpoint) == 4
+    now_seconds = 120.0
+    with pytest.raises(OrderUnavailable, match="no turn has read its target for 61 s"):
+        orders.served(policy.endpoint)
+
+
+def test_without_an_address_a_policy_for_keda_says_what_to_set(
+    cluster: Cluster, api: KubernetesApi, namespace: str
+) -> None:
+    make_deployment(api, namespace)
+    target = KubernetesTarget(connect(ClusterAccess(kubeconfig=str(cluster.kubeconfig))), SystemClock())
+    policy = a_policy(namespace, actuation="KEDA")
+    assert target.observe([policy], datetime.now(UTC)) == {}
+    assert "set HEADSTART_KEDA or --keda" in target.problems()[policy.endpoint]
+
+
+def test_an_hpa_that_keda_made_is_told_as_such(target: KubernetesTarget, api: KubernetesApi, namespace: str) -> None:
+    make_deployment(api, namespace)
+    make_autoscaler(api, namespace, name="keda-hpa-chat", scaled_object="chat")
+    own = a_policy(namespace)
+    assert target.rivals([own]) == {own.endpoint: Rival(name="keda-hpa-chat", scaled_object="chat")}
+
+
+def test_an_endpoint_that_no_scaled_object_scales_is_unheard(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    for name in ("chat", "image"):
+        make_deployment(api, namespace, name=name)
+    make_autoscaler(api, namespace, name="keda-hpa-chat", scaled_object="chat")
+    chat, image = (a_policy(namespace, name=name, actuation="KEDA") for name in ("chat", "image"))
+    assert target.unheard([chat, image]) == [image.endpoint]
+    assert target.rivals([chat, image]) == {}
+    assert target.unheard([a_policy(namespace, name="image")]) == []
 
 
 # Knative and KServe: the objects that their controllers read, without the controllers

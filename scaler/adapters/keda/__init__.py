@@ -1,0 +1,1 @@
+"""KEDA asks, Headstart answers: the external scaler interface over the orders of the turns."""
