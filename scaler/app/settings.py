@@ -7,10 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from scaler.domain.policy import PositiveDuration
+from scaler.domain.policy import LONGEST_WINDOW, PositiveDuration, format_duration
 from scaler.errors import SettingsError
 
 
@@ -46,6 +46,14 @@ def _pools(value: object) -> object:
 
 STALLED_AFTER_SECONDS = 60.0
 STALLED_AFTER_TURNS = 4
+
+
+def _as_far_as_turns_look(value: timedelta) -> timedelta:
+    if value < LONGEST_WINDOW:
+        raise ValueError(f"need at least {format_duration(LONGEST_WINDOW)}: so far back do turns look")
+    return value
+
+
 Address = Annotated[tuple[str, int], NoDecode, BeforeValidator(_address)]
 
 
@@ -62,8 +70,8 @@ class Settings(BaseSettings):
     """A folder of policy files, or one file. Read again at every turn."""
     store: str = "sqlite:///headstart.db"
     """SQLAlchemy URL of the store of decisions and learned state."""
-    keep: PositiveDuration = timedelta(days=30)
-    """Decisions older than this are pruned."""
+    keep: Annotated[PositiveDuration, AfterValidator(_as_far_as_turns_look)] = timedelta(days=30)
+    """Decisions older than this are pruned; at least 1h, as far back as turns look."""
     turn: PositiveDuration = timedelta(seconds=15)
     """Time between two decisions: the HPA's sync period."""
     pools: Annotated[dict[str, int], NoDecode, BeforeValidator(_pools)] = Field(default_factory=dict)

@@ -461,6 +461,12 @@ def test_a_first_policy_selects_one_endpoint_by_the_labels_of_its_preset(preset:
     assert policy.spec.demand.selector == PRESETS[preset].default_selector("prod", "chat")
 
 
+def test_the_help_shows_every_default(run: Run) -> None:
+    told = " ".join(run("run", "--help").stdout.replace("│", " ").split())
+    for default in ("policies", "sqlite:///headstart.db", "http://127.0.0.1:9090", "no limits", "info; demo: warning"):
+        assert f"(default: {default})" in told
+
+
 def test_the_schema_is_json_and_knows_the_kind(run: Run) -> None:
     assert json.loads(run("schema").stdout)["title"]
 

@@ -36,6 +36,7 @@ def test_addresses_headers_and_paths_are_read_from_text(monkeypatch: pytest.Monk
     [
         ("turn", "soon", ["--turn", "'soon'", "30s, 5m, 2h"]),
         ("turn", "0s", ["--turn", "'0s'", "greater than 0s"]),
+        ("keep", "1m", ["--keep", "'1m'", "at least 1h"]),
         ("pools", "a100", ["--pools", "'a100'", "POOL=GPUS"]),
         ("pools", "a100=many", ["--pools", "POOL=GPUS"]),
         ("pools", "a100=1,a100=2", ["--pools", "each pool once"]),

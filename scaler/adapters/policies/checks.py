@@ -13,7 +13,7 @@ from scaler.adapters.policies.documents import Document, FieldPath, shown
 from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
-from scaler.domain.policy import Budget, Mode, ScaleToZero, ScalingPolicy, Workload, format_duration
+from scaler.domain.policy import Budget, Mode, Safety, ScaleToZero, ScalingPolicy, Workload, format_duration
 
 KIND_OF = {
     "KnativeMinScale": ("serving.knative.dev/v1", "Service"),
@@ -100,6 +100,12 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
         found.append(
             f"spec.forecast.horizon {format_duration(spec.forecast.horizon)} above spec.forecast.history "
             f"{format_duration(spec.forecast.history)}: more is forecast than was ever seen"
+        )
+    age = spec.safety.max_forecast_age
+    if age != Safety().max_forecast_age and spec.safety.missing_metrics != "LastGood":
+        found.append(
+            f"spec.safety.maxForecastAge {format_duration(age)} with spec.safety.missingMetrics "
+            f"{spec.safety.missing_metrics}: forecasts are issued every turn, and only LastGood plans from an old one"
         )
     if spec.safety.max_premium > 1:
         found.append(

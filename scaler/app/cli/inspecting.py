@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def explain(
     endpoint: Annotated[str, typer.Argument(help="NAMESPACE/NAME", metavar="ENDPOINT")],
-    store: Annotated[str | None, typer.Option(help="SQLAlchemy URL [sqlite:///headstart.db].")] = None,
+    store: Annotated[str | None, typer.Option(help="SQLAlchemy URL (default: sqlite:///headstart.db).")] = None,
     last: Annotated[int, typer.Option(help="How many of the latest decisions.", min=1, max=1000)] = 1,
     changes: Annotated[
         bool, typer.Option("--changes", help="Of the last 1000 only those that changed something or held.")
@@ -73,8 +73,10 @@ def _count(replicas: int | None) -> str:
 
 
 def doctor(
-    policies: Annotated[Path | None, typer.Option(help="Folder of policy files, or one file [policies].")] = None,
-    store: Annotated[str | None, typer.Option(help="SQLAlchemy URL [sqlite:///headstart.db].")] = None,
+    policies: Annotated[
+        Path | None, typer.Option(help="Folder of policy files, or one file (default: policies).")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="SQLAlchemy URL (default: sqlite:///headstart.db).")] = None,
     prometheus_url: Annotated[str | None, typer.Option(help="Where history comes from.")] = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="Default: as headstart run.")] = None,
     kube_context: Annotated[str | None, typer.Option(help="Default: the current context.")] = None,

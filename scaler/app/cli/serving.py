@@ -13,25 +13,29 @@ def run(
         bool, typer.Option("--demo", help="Generated traffic and a simulated cluster at accelerated time.")
     ] = False,
     http: Annotated[
-        str | None, typer.Option(help="HOST:PORT of page, API, metrics and probes [127.0.0.1:8080].")
+        str | None, typer.Option(help="HOST:PORT of page, API, metrics and probes (default: 127.0.0.1:8080).")
     ] = None,
     keda: Annotated[
-        str | None, typer.Option(help="HOST:PORT where KEDA is served, in plain gRPC [not served].")
+        str | None, typer.Option(help="HOST:PORT where KEDA is served, in plain gRPC (default: not served).")
     ] = None,
-    policies: Annotated[Path | None, typer.Option(help="Folder of policy files, or one file [policies].")] = None,
-    store: Annotated[str | None, typer.Option(help="SQLAlchemy URL [sqlite:///headstart.db].")] = None,
+    policies: Annotated[
+        Path | None, typer.Option(help="Folder of policy files, or one file (default: policies).")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="SQLAlchemy URL (default: sqlite:///headstart.db).")] = None,
     prometheus_url: Annotated[
-        str | None, typer.Option(help="Where history comes from [http://127.0.0.1:9090].")
+        str | None, typer.Option(help="Where history comes from (default: http://127.0.0.1:9090).")
     ] = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="Default: the pod's service account, else your own.")] = None,
     kube_context: Annotated[str | None, typer.Option(help="Default: the kubeconfig's current context.")] = None,
-    turn: Annotated[str | None, typer.Option(help="Time between two decisions [15s].")] = None,
-    pools: Annotated[str | None, typer.Option(help="GPUs of each pool: a100=64,h100=16 [no limits].")] = None,
+    turn: Annotated[str | None, typer.Option(help="Time between two decisions (default: 15s).")] = None,
+    pools: Annotated[str | None, typer.Option(help="GPUs of each pool: a100=64,h100=16 (default: no limits).")] = None,
     time_scale: Annotated[
-        float | None, typer.Option(help="Service seconds per wall second, for rehearsals [1; demo: 60].")
+        float | None, typer.Option(help="Service seconds per wall second, for rehearsals (default: 1; demo: 60).")
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info; demo: warning].")] = None,
-    log_format: Annotated[str | None, typer.Option(help="json or console [json; demo: console].")] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error (default: info; demo: warning).")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or console (default: json; demo: console).")] = None,
 ) -> None:
     """The service: history from Prometheus, orders to Kubernetes, until it is stopped.
 
