@@ -447,6 +447,10 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
         ("forecast: {history: 6h, horizon: 1h}", "history 6h: with less than 12h"),
         ("budget: {priority: 200}", "priority 200 without spec.target.pool"),
         ("safety: {maxForecastAge: 5m}", "maxForecastAge 5m with spec.safety.missingMetrics Hold"),
+        (
+            "{workload: Batch, demand: {preset: kafka}, slo: {queueWait: 1h}, safety: {missingMetrics: LastGood}}",
+            "LastGood with spec.workload Batch",
+        ),
         ("forecast: {risk: 0.97}", "risk 0.97 is played as 0.98"),
         ("{demand: {unit: concurrency}, capacity: {perReplica: 32}}", "perReplica 32 requests in flight above"),
         ("scaleToZero: {preWarm: false}", "scaleToZero without spec.scaleToZero.enabled"),

@@ -101,6 +101,10 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
             f"spec.forecast.horizon {format_duration(spec.forecast.horizon)} above spec.forecast.history "
             f"{format_duration(spec.forecast.history)}: more is forecast than was ever seen"
         )
+    if spec.workload is Workload.BATCH and spec.safety.missing_metrics == "LastGood":
+        found.append(
+            "spec.safety.missingMetrics LastGood with spec.workload Batch: a backlog not seen is held, as with Hold"
+        )
     age = spec.safety.max_forecast_age
     if age != Safety().max_forecast_age and spec.safety.missing_metrics != "LastGood":
         found.append(
