@@ -1,6 +1,7 @@
 """Logs: one structured line per turn and endpoint on stderr; what it does not need is DEBUG."""
 
 import logging
+import os
 import sys
 
 import structlog
@@ -12,9 +13,11 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 def configure_logs(level: str, style: str) -> None:
-    """Every later log line goes to stderr as JSON, or in colours for people (`console`)."""
+    """Every later log line goes to stderr as JSON, or for people (`console`): in colours where it is a terminal and
+    NO_COLOR (no-color.org) is not set."""
+    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
         if style == "console"
         else structlog.processors.JSONRenderer()
     )
