@@ -1,12 +1,12 @@
 """What the store keeps, and that a restart loses none of it."""
 
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, inspect, text
 
 from scaler.adapters.store.store import Learned, SqlStore
 from scaler.cycle import Cycle
@@ -27,6 +27,11 @@ def url(tmp_path: Path) -> str:
 def a_cycle(store: SqlStore, clock: FakeClock, source: FakeSource, target: FakeTarget, **spec: object) -> Cycle:
     policies = FakePolicies([a_policy(**spec)])
     return Cycle(clock=clock, policies=policies, source=source, target=target, advisor=PlainAdvisor(), log=store)
+
+
+def counts(connection: Connection, decision: str) -> tuple[int | None, ...]:
+    columns = "SELECT recommended, current_replicas, ordered FROM headstart_decisions WHERE id = :id"
+    return tuple(connection.execute(text(columns), {"id": decision}).one())
 
 
 def test_a_restart_keeps_the_stabilisation_history(url: str) -> None:
@@ -90,6 +95,8 @@ def test_a_turn_that_knew_of_no_replicas_is_kept_and_not_looked_back_on(url: str
     a_cycle(store, clock, FakeSource(), target).turn()
     assert store.last_rows(CHAT, 1)[0]["final"] is None
     assert store.recent_turns(CHAT, MORNING) == ()
+    with create_engine(url).begin() as connection:
+        assert counts(connection, store.last_rows(CHAT, 1)[0]["id"]) == (None, None, None)
 
 
 def test_old_rows_are_pruned_and_young_ones_stay(url: str) -> None:
@@ -127,6 +134,64 @@ def test_a_store_of_another_schema_is_refused(url: str) -> None:
         connection.execute(text("UPDATE headstart_about SET value = '99' WHERE key = 'version'"))
     with pytest.raises(UnknownVersion, match="schema version 99, this release reads"):
         SqlStore.open(url)
+
+
+VERSION_1 = """
+DROP TABLE headstart_decisions;
+CREATE TABLE headstart_decisions (
+    id VARCHAR(600) NOT NULL, namespace VARCHAR(253) NOT NULL, name VARCHAR(253) NOT NULL,
+    decided_at DOUBLE PRECISION NOT NULL, recommended INTEGER NOT NULL, current_replicas INTEGER NOT NULL,
+    ordered INTEGER NOT NULL, mode VARCHAR(16) NOT NULL, hold_scale_in_until DOUBLE PRECISION, record TEXT NOT NULL,
+    PRIMARY KEY (id)
+);
+CREATE INDEX headstart_decisions_by_endpoint ON headstart_decisions (namespace, name, decided_at);
+INSERT INTO headstart_decisions VALUES ('silent', 'prod', 'chat', 1772409600, -1, -1, -1, 'Enforce', NULL, '{"n": 1}');
+INSERT INTO headstart_decisions VALUES ('known', 'prod', 'chat', 1772409615, 4, 3, 4, 'Enforce', NULL, '{"n": 2}');
+UPDATE headstart_about SET value = '1' WHERE key = 'version'
+"""
+
+
+def a_store_of_version_1(url: str) -> None:
+    SqlStore.open(url).close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for statement in VERSION_1.split(";"):
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def test_a_store_of_version_1_keeps_its_rows_and_what_was_not_known_is_null(url: str) -> None:
+    a_store_of_version_1(url)
+    for _ in range(2):  # the second time there is nothing left to do
+        with closing(SqlStore.open(url)) as store:
+            assert [row["n"] for row in store.last_rows(CHAT, 5)] == [2, 1]
+            assert [turn.ordered for turn in store.recent_turns(CHAT, datetime.fromtimestamp(0, UTC))] == [4]
+    with create_engine(url).begin() as connection:
+        assert counts(connection, "silent") == (None, None, None)
+
+
+def test_a_migrated_table_is_that_of_a_new_store(tmp_path: Path, url: str) -> None:
+    a_store_of_version_1(url)
+    new = f"sqlite:///{tmp_path}/new.db"
+    found = []
+    for one in (url, new):
+        SqlStore.open(one).close()
+        seen = inspect(create_engine(one))
+        columns = [(column["name"], column["nullable"]) for column in seen.get_columns("headstart_decisions")]
+        indexes, key = seen.get_indexes("headstart_decisions"), seen.get_pk_constraint("headstart_decisions")
+        found.append((seen.get_table_names(), columns, indexes, key))
+    assert found[0] == found[1]
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(url: str) -> None:
+    a_store_of_version_1(url)
+    with create_engine(url).begin() as connection:
+        connection.execute(text("CREATE VIEW headstart_decisions_new AS SELECT 1"))  # in the way of the new table
+    with pytest.raises(StoreUnavailable, match="headstart_decisions_new"):
+        SqlStore.open(url)
+    with create_engine(url).begin() as connection:
+        connection.execute(text("DROP VIEW headstart_decisions_new"))
+    assert len(SqlStore.open(url).last_rows(CHAT, 5)) == 2
 
 
 def test_finished_starts_are_kept_once_and_running_ones_are_not(url: str) -> None:
@@ -168,4 +233,14 @@ def test_postgresql_keeps_the_same(postgres_url: str) -> None:
         report = a_cycle(store, FakeClock(), FakeSource(), FakeTarget()).turn()
         store.append(report.records)
         assert store.last_rows(CHAT, 1)[0] == report.records[0].as_row()
+        store.prune(MORNING + timedelta(days=1))
+
+
+def test_postgresql_is_brought_up_from_version_1(postgres_url: str) -> None:
+    a_store_of_version_1(postgres_url)
+    with closing(SqlStore.open(postgres_url)) as store:
+        assert [row["n"] for row in store.last_rows(CHAT, 5)] == [2, 1]
+        store.prune(MORNING + timedelta(days=1))
+        a_cycle(store, FakeClock(), FakeSource(), FakeTarget(error=ClusterUnavailable("cluster: refused"))).turn()
+        assert store.last_rows(CHAT, 1)[0]["final"] is None
         store.prune(MORNING + timedelta(days=1))

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from scaler.adapters.addresses import without_password
 from scaler.adapters.store import tables
+from scaler.adapters.store.migrations import migrated
 from scaler.adapters.store.tables import STORE_VERSION
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import Mode
@@ -41,11 +42,11 @@ class SqlStore:
 
     @classmethod
     def open(cls, url: str, *, must_exist: bool = False) -> "SqlStore":
-        """The store at an SQLAlchemy URL, its tables made if there were none.
+        """The store at an SQLAlchemy URL, its tables made if there were none and brought up to this release's schema.
 
         Raises SettingsError for a URL that names no database (with `must_exist` also for an SQLite file that is not
-        there), StoreUnavailable when the database does not answer and UnknownVersion when the store was written by a
-        release with another schema.
+        there), StoreUnavailable when the database does not answer and UnknownVersion when the store has a schema that
+        no migration leads from.
         """
         store = cls(_engine(url))
         file = store._engine.url.database
@@ -56,7 +57,7 @@ class SqlStore:
             found = connection.scalar(select(tables.about.c.value).where(tables.about.c.key == "version"))
             if found is None:
                 connection.execute(insert(tables.about).values(key="version", value=str(STORE_VERSION)))
-            elif found != str(STORE_VERSION):
+            elif found != str(STORE_VERSION) and migrated(connection) != str(STORE_VERSION):
                 raise UnknownVersion(
                     f"store {store._engine.url.render_as_string()}: has schema version {found}, this release reads "
                     f"{STORE_VERSION}; use the release that wrote it, or another store"
@@ -78,7 +79,7 @@ class SqlStore:
         query = (
             select(table.decided_at, table.recommended, table.current_replicas, table.ordered, table.mode)
             .where(table.namespace == endpoint.namespace, table.name == endpoint.name)
-            .where(table.decided_at >= since.timestamp(), table.ordered > UNKNOWN)
+            .where(table.decided_at >= since.timestamp(), table.ordered >= 0)
             .order_by(table.decided_at)
         )
         with self._transaction(f"read the recent turns of {endpoint}") as connection:
@@ -267,11 +268,6 @@ def _tune_sqlite(connection: Any, _: object) -> None:
     cursor.close()
 
 
-UNKNOWN = -1
-"""A count that was not known, in the columns that turns look back on (the record itself says null): they are NOT NULL
-in stores that exist, and such rows are never among the recent turns."""
-
-
 def _row_of(record: DecisionRecord) -> dict[str, Any]:
     decision = record.decision
     turn = record.past_turn()
@@ -280,9 +276,9 @@ def _row_of(record: DecisionRecord) -> dict[str, Any]:
         "namespace": decision.endpoint.namespace,
         "name": decision.endpoint.name,
         "decided_at": decision.decided_at.timestamp(),
-        "recommended": UNKNOWN if turn is None else turn.recommended,
-        "current_replicas": UNKNOWN if turn is None else turn.current,
-        "ordered": UNKNOWN if turn is None else turn.ordered,
+        "recommended": None if turn is None else turn.recommended,
+        "current_replicas": None if turn is None else turn.current,
+        "ordered": None if turn is None else turn.ordered,
         "mode": decision.mode.value,
         "hold_scale_in_until": _epoch(decision.hold_scale_in_until),
         "record": json.dumps(record.as_row()),

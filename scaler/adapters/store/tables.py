@@ -14,8 +14,9 @@ from sqlalchemy import (
     Text,
 )
 
-STORE_VERSION = 1
-"""Bump when a column changes its meaning or goes away. A store of any other version is refused."""
+STORE_VERSION = 2
+"""Bump when a column changes its meaning or goes away, with a step in migrations.py: an older store is brought up when
+it is opened, one that no step leads from is refused."""
 
 metadata = MetaData()
 
@@ -33,9 +34,9 @@ decisions = Table(
     Column("namespace", String(253), nullable=False),
     Column("name", String(253), nullable=False),
     Column("decided_at", Double, nullable=False),
-    Column("recommended", Integer, nullable=False),
-    Column("current_replicas", Integer, nullable=False),
-    Column("ordered", Integer, nullable=False),
+    Column("recommended", Integer),  # these three null: the turn knew of no replicas
+    Column("current_replicas", Integer),
+    Column("ordered", Integer),
     Column("mode", String(16), nullable=False),
     Column("hold_scale_in_until", Double),
     Column("record", Text, nullable=False),  # DecisionRecord.as_row() as JSON
