@@ -52,6 +52,18 @@ class BacktestResult:
     def lead_seconds(self) -> list[int]:
         return [round(float(k) * self.step.total_seconds()) for k in self.steps_ahead]
 
+    @property
+    def unscored(self) -> dict[timedelta, timedelta]:
+        """The leads of which no target lies within the history, each with what the history must be longer than: up to
+        the first origin, and the lead."""
+        first = int(self.origins[0])
+        beyond = (int(k) for k in self.steps_ahead if first + int(k) >= self.n_steps)
+        return {k * self.step: (first + k) * self.step for k in beyond}
+
+    @property
+    def n_steps(self) -> int:
+        return int(self.history.shape[1])
+
     def scores(self, *, demand_per_replica: float | None = None) -> dict[str, object]:
         """Scores per endpoint and lead: plain numbers, ready for JSON (None where nothing can be said).
 

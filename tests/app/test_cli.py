@@ -154,6 +154,19 @@ def test_backtest_writes_the_contracts_columns_from_the_end_of_the_warm_up(
     assert json.loads((out / "scores.json").read_text())["method"] == "profile"
 
 
+def test_a_lead_that_the_trace_is_too_short_for_is_told_beside_the_scores_of_the_others(
+    trace: Path, tmp_path: Path, run: Run
+) -> None:
+    given = ("backtest", "--trace", trace, "--out", tmp_path / "out", "--method", "profile", *DAY)
+    done = run(*given, "--lead", "5m,4d")
+    assert done.returncode == 0, done.stderr
+    assert "300s" in done.stdout
+    assert "345600s" not in done.stdout
+    told = " ".join(done.stdout.split())
+    assert "not scored at a lead of 4d: the trace is 2d long" in told
+    assert "need more than 5d with a warm-up of 1d" in told
+
+
 def test_with_a_policy_scores_say_what_each_quantile_would_have_cost_and_missed(
     trace: Path, tmp_path: Path, run: Run
 ) -> None:

@@ -37,6 +37,12 @@ def test_origins_go_from_the_end_of_the_warm_up_to_the_end_of_the_trace():
     assert np.isnan(result.actual[0, -1]).all()
 
 
+def test_a_lead_beyond_the_history_is_told_with_what_that_must_be_longer_than():
+    day = timedelta(days=1)
+    result = run(leads=[STEP, day - STEP, day, 2 * day])  # four days, of which three warm up
+    assert result.unscored == {day: 4 * day, 2 * day: 5 * day}
+
+
 def test_rows_count_demand_per_bin_at_the_target():
     result = run(method="persistence")
     key, origin, target, lead, _ = next(result.rows())

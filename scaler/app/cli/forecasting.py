@@ -21,6 +21,7 @@ from scaler.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
     from forecaster.backtest import BacktestResult
     from forecaster.forecast import DemandForecast
@@ -100,7 +101,7 @@ def backtest(
         except ShortHistory as error:
             raise SettingsError(f"{trace}, --warmup {warmup}: {error}") from error
     _write_backtest(result, folder, with_endpoint="" not in series, per_replica=scoring.demand_per_replica)
-    _show_scores(result)
+    _show_scores(result, warm)
     show(f"wrote {folder / 'forecasts.csv'} and {folder / 'scores.json'}")
 
 
@@ -115,11 +116,17 @@ def _write_backtest(result: "BacktestResult", folder: Path, *, with_endpoint: bo
         (folder / "scores.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n")
 
 
-def _show_scores(result: "BacktestResult") -> None:
+def _show_scores(result: "BacktestResult", warmup: "timedelta") -> None:
+    """The leads that have scores as a table, and of each that the trace is too short for: what it would need."""
+    from scaler.domain.policy import format_duration
+
+    unscored = result.unscored
     scores = cast(dict[str, dict[str, Any]], result.scores()["endpoints"])
     shown = table("endpoint", "lead", "scored", "WQL", "MASE", "q0.9 covers", "q0.99 covers")
     for key, by_lead in scores.items():
-        for lead, score in by_lead.items():
+        for steps, (lead, score) in zip(result.steps_ahead, by_lead.items(), strict=True):
+            if int(steps) * result.step in unscored:
+                continue
             covers = [score["coverage"].get(level, {}).get("at_most") for level in ("0.9", "0.99")]
             numbers = [
                 _cell(score["wql"], ".3f"),
@@ -128,6 +135,13 @@ def _show_scores(result: "BacktestResult") -> None:
             ]
             shown.add_row(key or "(the trace)", lead, str(score["n_scored"]), *numbers)
     show(shown)
+    have = format_duration(result.n_steps * result.step)
+    for too_far, need in unscored.items():
+        show(
+            f"not scored at a lead of {format_duration(too_far)}: the trace is {have} long and ends before the first "
+            f"target; need more than {format_duration(need)} with a warm-up of {format_duration(warmup)}: a longer "
+            "trace, or a shorter --warmup"
+        )
 
 
 def _cell(value: float | None, how: str) -> str:
