@@ -5,14 +5,16 @@
     <url>/<namespace>/<endpoint>/arrays-<version>.npz    what it learnt
 
 Arrays are written first and card.json last, each under a temporary name and then renamed, so that a reader finds the
-old model or the new one. A version is named by the end of the history it learnt from and a digest of that history.
+old model or the new one. A version is named by the end of the history it learnt from and a digest of that history and
+of what was learnt, so that no model's arrays are written over those of another.
 """
 
 import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -74,7 +76,8 @@ class ModelStore:
     def save(self, model: FittedModel, scores: Mapping[str, object] | None = None) -> Card:
         """Write the model as the newest of its endpoint, prune older ones, and return its card.
 
-        Raises StoreError if it cannot be written.
+        Raises StoreError if it cannot be written: nothing of it remains then, and the model before it is still the
+        newest. Also if older ones cannot be removed, which the message says.
         """
         folder, fs = self._folder(model.key)
         buffer = io.BytesIO()
@@ -82,13 +85,24 @@ class ModelStore:
         blob = buffer.getvalue()
         card = _card_of(model, blob, scores)
         text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False).encode()
+        files = {
+            f"{folder}/{card['arrays']}": blob,
+            f"{folder}/card-{card['version']}.json": text,
+            f"{folder}/card.json": text,
+        }
+        new: list[str] = []
         try:
             fs.makedirs(folder, exist_ok=True)
-            _write(fs, f"{folder}/{card['arrays']}", blob)
-            _write(fs, f"{folder}/card-{card['version']}.json", text)
-            _write(fs, f"{folder}/card.json", text)
+            for path, content in files.items():
+                if not fs.exists(path):
+                    new.append(path)
+                _write(fs, path, content)
         except OSError as error:
-            raise StoreError(f"store {self.url}: could not write the model of {model.key}: {error}") from error
+            _remove(fs, new)
+            raise StoreError(
+                f"store {self.url}: could not write the model of {model.key}: {error}; make room or give the right "
+                "to write there, then fit it again"
+            ) from error
         self.prune(model.key)
         return card
 
@@ -167,16 +181,23 @@ class ModelStore:
         return sorted(name.removeprefix("card-").removesuffix(".json") for name in names)
 
     def prune(self, key: str, keep: int | None = None) -> list[str]:
-        """Remove all but the newest `keep` versions (at least one); returns those removed."""
+        """Remove all but the newest `keep` versions (at least one); returns those removed. Raises StoreError where they
+        cannot be."""
         folder, fs = self._folder(key)
         keep = max(self.keep_versions if keep is None else keep, 1)
         newest = str(self.card(key)["version"])
         others = [name for name in self.versions(key) if name != newest]
         removed = others[: max(len(others) - (keep - 1), 0)]
-        for name in removed:
-            fs.rm_file(f"{folder}/card-{name}.json")
-            if fs.exists(f"{folder}/arrays-{name}.npz"):
-                fs.rm_file(f"{folder}/arrays-{name}.npz")
+        try:
+            for name in removed:
+                fs.rm_file(f"{folder}/card-{name}.json")
+                if fs.exists(f"{folder}/arrays-{name}.npz"):
+                    fs.rm_file(f"{folder}/arrays-{name}.npz")
+        except OSError as error:
+            raise StoreError(
+                f"store {self.url}: the newest model of {key} is kept, older ones could not be removed: {error}; give "
+                "the right to, then `headstart models prune`"
+            ) from error
         return removed
 
     def _root(self) -> tuple[Any, str]:
@@ -234,7 +255,8 @@ def _damage(card: Card) -> str:
 
 
 def _card_of(model: FittedModel, blob: bytes, scores: Mapping[str, object] | None) -> Card:
-    name = f"{model.fitted_until:%Y%m%dT%H%M%SZ}-{model.data_digest[:8]}"
+    digest = hashlib.sha256(model.data_digest.encode() + blob).hexdigest()
+    name = f"{model.fitted_until:%Y%m%dT%H%M%SZ}-{digest[:8]}"
     learnt = model.learnt
     known = learnt.summary(model.step.total_seconds()) if isinstance(learnt, FittedAuto) else {}
     return {
@@ -317,5 +339,16 @@ def code_version() -> str:
 def _write(fs: Any, path: str, content: bytes) -> None:
     """Readers see the old file or the whole new one: a bucket's put is atomic as it is, a folder needs the rename."""
     temporary = f"{path}.writing"
-    fs.pipe_file(temporary, content)
-    fs.mv(temporary, path)
+    try:
+        fs.pipe_file(temporary, content)
+        fs.mv(temporary, path)
+    except OSError:
+        _remove(fs, [temporary])
+        raise
+
+
+def _remove(fs: Any, paths: Sequence[str]) -> None:
+    """The files are gone, as far as a store that just refused a write lets them."""
+    for path in paths:
+        with suppress(OSError):
+            fs.rm_file(path)

@@ -14,7 +14,7 @@ from forecaster.auto import Auto
 from forecaster.calendar import DemandCalendar
 from forecaster.catalogue import method_named
 from forecaster.errors import BadKey, BadSeries, ShortHistory, StoreError
-from forecaster.fleet import FitJob, Workers, fit_many
+from forecaster.fleet import FitJob, FitResult, Workers, fit_many
 from forecaster.forecast import DemandForecast
 from forecaster.forecaster import FittedModel, Forecaster, is_new
 from forecaster.methods.base import Method
@@ -67,7 +67,8 @@ def scoring_for(policy: Path | None, method: str | None) -> Scoring:
 
 @dataclass(frozen=True, kw_only=True)
 class FitReport:
-    """The cards of what was fitted and kept, how many endpoints needed nothing, and which could not be fitted: why."""
+    """The cards of what was fitted and kept, how many endpoints needed nothing, and which could not be fitted or kept:
+    why."""
 
     cards: tuple[Card, ...]
     unchanged: int
@@ -83,8 +84,8 @@ def fit_and_keep(
 ) -> FitReport:
     """Fit every endpoint but those whose kept model is what would come of it, by the method that is named or else its
     history's own. New endpoints come last and start from the weights that the kept models teach. An endpoint whose
-    demand was never seen, or whose name no model can have, is a problem of its own. Raises SettingsError for an engine
-    that is not installed, StoreError where a model cannot be kept."""
+    demand was never seen, whose name no model can have, or whose model the store does not take, is a problem of its
+    own. Raises SettingsError for an engine that is not installed."""
     workers = workers_of(engine)
     problems = {key: problem for key, history in histories.items() if (problem := _unfit(key, history))}
     fit = {key: _by_method(history, method) for key, history in histories.items() if key not in problems}
@@ -103,13 +104,21 @@ def fit_and_keep(
             jobs = [_job(key, due[key], prior, store) for key in phase[first : first + AT_ONCE]]
             with closing(fit_many(jobs, workers)) as results:
                 for result in results:
-                    if result.model is None:
-                        problems[result.key] = result.problem
-                    else:
-                        cards.append(store.save(result.model, result.scores))
+                    _keep(result, store, cards, problems)
                     progress(len(cards) + len(problems), to_do)
     cards.sort(key=lambda card: str(card["key"]))
     return FitReport(cards=tuple(cards), unchanged=len(fit) - len(due), problems=problems)
+
+
+def _keep(result: FitResult, store: ModelStore, cards: list[Card], problems: dict[str, str]) -> None:
+    """The card of the model, which is kept now, or the problem is added: a disk that is full ends no fleet's fit."""
+    if result.model is None:
+        problems[result.key] = result.problem
+        return
+    try:
+        cards.append(store.save(result.model, result.scores))
+    except StoreError as error:
+        problems[result.key] = str(error)
 
 
 def _unfit(key: str, history: History) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scaler.app import fitting
 from scaler.app.fitting import fit_and_keep, forecast_all, workers_of
 from scaler.app.histories import History
 from scaler.errors import SettingsError
+from tests.disk import no_file_longer_than
 
 START, STEP = datetime(2026, 3, 2, tzinfo=UTC), timedelta(minutes=30)
 
@@ -74,6 +76,23 @@ def test_an_endpoint_that_cannot_be_fitted_is_named_and_the_others_are_kept(
     assert [card["key"] for card in report.cards] == ["prod/e0", "prod/e1"]
     assert list(report.problems) == [key]
     assert words in report.problems[key]
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_store_that_refuses_one_endpoints_model_keeps_those_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "prod" / "e0" / "card.json.writing").mkdir(parents=True)  # stands in the way
+    report = fit_and_keep(histories(3), ModelStore(str(tmp_path)), "profile", "processes", nothing_said)
+    assert [card["key"] for card in report.cards] == ["prod/e1", "prod/e2"]
+    assert list(report.problems) == ["prod/e0"]
+    assert "could not write the model of prod/e0" in report.problems["prod/e0"]
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_full_disk_is_told_of_every_endpoint(tmp_path: Path) -> None:
+    with no_file_longer_than(10):
+        report = fit_and_keep(histories(3), ModelStore(str(tmp_path)), "profile", "processes", nothing_said)
+    assert (report.cards, list(report.problems)) == ((), ["prod/e0", "prod/e1", "prod/e2"])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.usefixtures("one_process")

@@ -12,6 +12,7 @@ from forecaster.errors import BadSeries, ShortHistory, StoreError, UnknownMethod
 from forecaster.fleet import forecast_day_by_minute
 from forecaster.forecaster import Forecaster
 from forecaster.store import ModelStore
+from tests.disk import no_file_longer_than
 from tests.forecaster.samples import MONDAY, a_panel, a_series, daily_counts
 
 STEP = timedelta(minutes=10)
@@ -133,6 +134,33 @@ def test_old_versions_are_pruned_and_the_newest_stays(tmp_path):
         store.save(forecaster.fit("prod/chat", SERIES.until(MONDAY + timedelta(days=days))))
     assert len(store.versions("prod/chat")) == 2
     assert store.load("prod/chat").fitted_until == MONDAY + timedelta(days=5)
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("last_write", [False, True], ids=["the arrays", "the newest card"])
+def test_of_a_model_that_the_disk_has_no_room_for_nothing_remains(tmp_path, last_write):
+    store, forecaster = ModelStore(str(tmp_path)), Forecaster(method="profile")
+    store.save(forecaster.fit("prod/chat", SERIES.until(MONDAY + timedelta(days=4))))
+    before = files_of(tmp_path / "prod" / "chat")
+    if last_write:
+        (tmp_path / "prod" / "chat" / "card.json.writing").mkdir()  # stands in the way
+    with (
+        no_file_longer_than(2**20 if last_write else 10),
+        pytest.raises(StoreError, match=r"of prod/chat: .*make room"),
+    ):
+        store.save(forecaster.fit("prod/chat", SERIES))
+    assert files_of(tmp_path / "prod" / "chat") == before
+    assert store.load("prod/chat").fitted_until == MONDAY + timedelta(days=4)
+
+
+def test_a_method_fitted_on_the_same_history_again_leaves_the_other_models_arrays_alone(tmp_path):
+    store = ModelStore(str(tmp_path))
+    cards = [store.save(Forecaster(method=method).fit("prod/chat", SERIES)) for method in ("auto", "mstl")]
+    assert len({card["arrays"] for card in cards}) == 2
+    assert len(store.versions("prod/chat")) == 2
 
 
 def spoil_schema(folder):

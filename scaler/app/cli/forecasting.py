@@ -270,8 +270,9 @@ def fit(
         show(shown)
     if report.unchanged:
         show(f"{report.unchanged} left as they are: the same history, method and code as of the model that is kept")
-    show(f"{len(report.cards)} kept under {models_url}")
-    _end_with("not fitted", report.problems)
+    failed = f", {len(report.problems)} failed" if report.problems else ""
+    show(f"{len(report.cards)} kept under {models_url}{failed}")
+    _end_with("failed", report.problems)
 
 
 @models.command("list")
@@ -303,9 +304,16 @@ def prune_models(
     models_url: Models = "models",
 ) -> None:
     """Remove old versions."""
+    from forecaster.errors import StoreError
+
     store = _model_store(models_url, must_exist=True)
     cards, problems = store.cards()
-    removed = sum(len(store.prune(key, keep)) for key in cards)
+    removed = 0
+    for key in cards:
+        try:
+            removed += len(store.prune(key, keep))
+        except StoreError as error:
+            problems[key] = str(error)
     show(f"removed {removed} versions")
     _end_with("left as it is", problems)
 
