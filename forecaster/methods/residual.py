@@ -12,6 +12,7 @@ import numpy as np
 
 from forecaster.calendar import IntArray
 from forecaster.methods.base import LearnsNothing
+from forecaster.methods.means import PastMeans
 from forecaster.panel import Panel
 from forecaster.series import FloatArray
 
@@ -119,16 +120,8 @@ def typical_demand(panel: Panel, origins: IntArray) -> FloatArray:
 def trailing_mean(panel: Panel, origins: IntArray, width: int) -> FloatArray:
     """Mean of the seen values among the `width` bins before each origin, (n_series, n_origins); NaN if none was
     seen."""
-    first = max(int(origins.min()) - width, 0)
-    values = panel.values[:, first : int(origins.max())]
-    seen = ~np.isnan(values)
-    zero = np.zeros((panel.n_series, 1))
-    totals = np.concatenate([zero, np.cumsum(np.where(seen, values, 0.0), axis=1)], axis=1)
-    counts = np.concatenate([zero, np.cumsum(seen, axis=1)], axis=1)
-    end, begin = origins - first, np.maximum(origins - width, 0) - first
-    n_seen = counts[:, end] - counts[:, begin]
-    total = np.maximum(totals[:, end] - totals[:, begin], 0.0)
-    return np.where(n_seen > 0, total / np.maximum(n_seen, 1), np.nan)
+    means = PastMeans(panel, max(int(origins.min()) - width, 0), int(origins.max()))
+    return means.between(origins - width, origins)
 
 
 def last_seen(panel: Panel, origins: IntArray) -> FloatArray:
