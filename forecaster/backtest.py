@@ -191,7 +191,7 @@ def backtest(
             continue
         broken = _broken(panel, series_by_name, int(some[0]))
         fitted = chosen.fit(_without(cleared, broken), steps_ahead, fitted)
-        for alike, past in _seen_alike(panel, cleared, series_by_name, some):
+        for alike, past in seen_alike(panel, cleared, series_by_name, some):
             parts.append(fitted.quantiles(past, alike, steps_ahead, level_array))
         if progress is not None:
             progress(int(np.searchsorted(origins, some[-1], side="right")), len(origins))
@@ -212,7 +212,7 @@ def backtest(
     )
 
 
-def _seen_alike(
+def seen_alike(
     panel: Panel, cleared: Panel, series_by_name: Mapping[str, DemandSeries], origins: IntArray
 ) -> Iterator[tuple[IntArray, Panel]]:
     """The origins in runs over which what looks broken before each does not change, with the history up to the last of

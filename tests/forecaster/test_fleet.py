@@ -127,6 +127,19 @@ def test_scores_are_those_of_a_day_that_the_method_had_not_seen():
     assert after_shift.scores["3600s"]["wql"] > 2 * usual.scores["3600s"]["wql"]
 
 
+@pytest.mark.parametrize("method", ["moving_mean", "auto"])
+def test_a_card_scores_what_was_told_before_an_outage_was_known_for_one(method):
+    step = timedelta(minutes=30)
+    counts = daily_counts(5, step, mean_per_bin=60)
+    counts[-20:-16] = 0.0  # two hours, eight hours before the end: not learnt, but nobody knew then
+    usual, outage = (
+        next(iter(fit_many(jobs(method, {"prod/chat": a_series(some, step)}), Workers()))).scores["3600s"]
+        for some in (daily_counts(5, step, mean_per_bin=60), counts)
+    )
+    assert outage["n_scored"] == usual["n_scored"]
+    assert outage["wql"] > 1.1 * usual["wql"]
+
+
 def test_bins_of_two_days_are_fitted_scored_and_forecast():
     step = 2 * DAY
     history = {"prod/slow": a_series(daily_counts(120, step, mean_per_bin=900), step)}
