@@ -74,14 +74,11 @@ class DemandCalendar:
 
     def is_free_day(self, start: datetime, step: timedelta, n_steps: int) -> NDArray[np.bool_]:
         """Whether each bin lies on a local Saturday, Sunday or holiday, shape (n_steps,)."""
+        if n_steps == 0:
+            return np.zeros(0, dtype=np.bool_)
         days = self.local_seconds(start, step, n_steps) // DAY_SECONDS
-        weekend = (days + 3) % 7 >= 5  # 1 January 1970 was a Thursday
-        if not self.holidays_of or n_steps == 0:
-            return weekend
-        unique_days, back = np.unique(days, return_inverse=True)
-        dates = [(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=int(day))).date() for day in unique_days]
-        holiday = np.array([date in _holidays(self.holidays_of, date.year) for date in dates])
-        return np.asarray(weekend | holiday[back])
+        first, last = int(days.min()), int(days.max())
+        return np.asarray(free_days(self.holidays_of, first, last - first + 1)[days - first])
 
     def factors(self, start: datetime, step: timedelta, n_steps: int) -> FloatArray:
         """The product of the factors of the events under way in each bin, 1 without any, shape (n_steps,)."""
@@ -110,6 +107,19 @@ def offset_changes(timezone: str) -> tuple[FloatArray, FloatArray]:
                 edges.append(epoch)
                 offsets.append(_offset(timezone, epoch))
     return np.array([*edges, np.inf], dtype=np.float64), np.array(offsets, dtype=np.float64)
+
+
+@lru_cache(maxsize=1024)
+def free_days(holidays_of: str, first_day: int, n_days: int) -> NDArray[np.bool_]:
+    """Whether each of `n_days` local days is a Saturday, a Sunday or a holiday, shape (n_days,). Days count from 1
+    January 1970; `holidays_of` as in DemandCalendar."""
+    days = range(first_day, first_day + n_days)
+    free = np.array([(day + 3) % 7 >= 5 for day in days], dtype=np.bool_)  # 1 January 1970 was a Thursday
+    if holidays_of:
+        dates = [(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).date() for day in days]
+        free |= np.array([date in _holidays(holidays_of, date.year) for date in dates], dtype=np.bool_)
+    free.setflags(write=False)
+    return free
 
 
 def steps_of_season(step: timedelta, period: timedelta) -> int:

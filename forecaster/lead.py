@@ -11,12 +11,15 @@ as plain arrays, evaluate to the same numbers in a batch and for one row, and ca
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forecaster.calendar import season_is_enabled
 from forecaster.leadfeatures import (
+    OF_FREE_DAYS,
     DemandTape,
     demand_now,
     lead_features,
@@ -39,6 +42,7 @@ MIN_ROWS = 1_500
 """Below six hours of one row a quarter minute the trees know less than the empirical residuals."""
 LEAST_SCALE = 0.05
 """Rows whose trailing weekly mean is below this share of the tape's mean are not learned from."""
+WEEK = timedelta(days=7)
 HIGHEST_RATIO = 1.5
 """Nothing is forecast beyond this multiple of the highest minute seen: trees do not know a ceiling."""
 N_TREES, LEARNING_RATE, N_LEAVES, MIN_LEAF = 30, 0.2, 15, 60
@@ -149,7 +153,8 @@ def fit_lead_model(tapes: Sequence[DemandTape], lead_steps: int, peak_seconds: f
 def _training_rows(
     tape: DemandTape, lead_steps: int, peak_seconds: float, most: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Features, and changes of sqrt demand to the lead and to the highest minute soon, where all are known."""
+    """Features, and changes of sqrt demand to the lead and to the highest minute soon, where all are known. Free days
+    are not known before two full weeks were, as for any weekly season."""
     n = len(tape)
     stride = max(1, -(-n // max(most, 1)))
     rows = np.arange(n % stride, n, stride)
@@ -160,6 +165,8 @@ def _training_rows(
     # Before demand had a level, every change is enormous in its units.
     known = np.isfinite(lead) & np.isfinite(peak) & (scale > LEAST_SCALE * np.nanmean(tape.values))
     features = lead_features(tape, 0, n, lead_steps)[rows[known]]
+    if not season_is_enabled(n, timedelta(seconds=tape.step_seconds), WEEK):
+        features[:, OF_FREE_DAYS] = np.nan  # one weekend is any two days
     return features, lead[known], peak[known]
 
 

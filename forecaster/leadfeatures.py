@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from forecaster.calendar import offset_changes
+from forecaster.calendar import DemandCalendar, free_days, offset_changes
 from forecaster.series import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -28,19 +28,28 @@ HISTORY_DAYS = TYPICAL_DAYS + 1
 """No feature reaches further back than this."""
 FLOOR_SHARE = 1e-9
 LONGEST_GAP_STEPS = 960
-N_FEATURES = 10 + len(MEAN_WINDOWS) + len(SLOPE_WINDOWS) + 2 * (len(PEAK_WINDOWS) + len(EARLIER_DAYS))
+N_FEATURES = 11 + len(MEAN_WINDOWS) + len(SLOPE_WINDOWS) + 2 * len(PEAK_WINDOWS) + 3 * len(EARLIER_DAYS)
+OF_FREE_DAYS = [N_FEATURES - 1 - 3 * i for i in range(len(EARLIER_DAYS) + 1)]
+"""The columns that tell free days."""
 
 
 class DemandTape:
     """Demand of one endpoint on the control grid, with running sums. Bin i covers [start + i*step, start + (i+1)*step).
 
-    `values` has shape (n,), units per second (or a level), NaN = not seen. `start_seconds` is since the epoch. The days
-    that `days_before` counts are those of `timezone`.
+    `values` has shape (n,), units per second (or a level), NaN = not seen. `start_seconds` is since the epoch. Local
+    time and free days are those of `calendar`.
     """
 
-    def __init__(self, values: FloatArray, start_seconds: float, step_seconds: float, timezone: str = "UTC") -> None:
+    def __init__(
+        self,
+        values: FloatArray,
+        start_seconds: float,
+        step_seconds: float,
+        calendar: DemandCalendar | None = None,
+    ) -> None:
         self.step_seconds = step_seconds
-        self.zone = offset_changes(timezone)
+        self.calendar = calendar or DemandCalendar()
+        self.zone = offset_changes(self.calendar.timezone)
         self.start_seconds = start_seconds
         self._n = 0
         self._values = np.empty(max(len(values), 16))
@@ -120,20 +129,33 @@ def lead_features(tape: DemandTape, first: int, last: int, lead_steps: int) -> F
 
     By column: demand now and the scale; how means of MEAN_WINDOWS differ from now; how windows differ from those before
     them; the highest and the lowest minute of PEAK_WINDOWS; steps since demand was last 0 and last above 0, and the
-    level before the present gap; where the lead stands in 5, 10, 60 minutes and in the day (of UTC); demand around the
-    lead's local time on EARLIER_DAYS and its change since "now" of that day.
+    level before the present gap; where the lead stands in 5, 10, 60 minutes and in the local day, and whether that day
+    is free; for each of EARLIER_DAYS demand around the lead's local time, its change since "now" of that day, and
+    whether that day is of the lead's type, free or working.
     """
     out = np.empty((max(last - first, 0), N_FEATURES))
     spans = (tape.steps(MINUTE_SECONDS), tape.steps(TYPICAL_DAYS * DAY_SECONDS))
-    _fill(tape.sums(), (tape.start_seconds, tape.step_seconds), tape.zone, first, lead_steps, spans, out)
+    clock = (tape.start_seconds, tape.step_seconds)
+    _fill(tape.sums(), clock, tape.zone, _free_from(tape, first, last, lead_steps), first, lead_steps, spans, out)
     return out
+
+
+def _free_from(tape: DemandTape, first: int, last: int, lead_steps: int) -> tuple[int, NDArray[np.bool_]]:
+    """A local day, and whether it and those after it are free: all that the rows first..last-1 ask for. Local days are
+    within one of those of UTC."""
+    begin, end = (
+        int((tape.start_seconds + (row + lead_steps) * tape.step_seconds) // DAY_SECONDS) for row in (first, last)
+    )
+    begin -= max(EARLIER_DAYS) + 1
+    return begin, free_days(tape.calendar.holidays_of, begin, end + 2 - begin)
 
 
 @njit(cache=True, error_model="numpy")
 def _fill(  # type: ignore[no-untyped-def]
-    sums, clock, zone, first, lead_steps, spans, out
+    sums, clock, zone, free_from, first, lead_steps, spans, out
 ):
     values = sums[0]
+    first_day, free = free_from
     minute, week = spans
     zero, above = _latest(values, first, True), _latest(values, first, False)
     for i in range(len(out)):
@@ -158,29 +180,34 @@ def _fill(  # type: ignore[no-untyped-def]
         for period in PERIODS_SECONDS:
             out[i, at] = ahead % period
             at += 1
-        angle = 2 * np.pi * (ahead % DAY_SECONDS) / DAY_SECONDS
-        out[i, at], out[i, at + 1] = np.sin(angle), np.cos(angle)
-        at += 2
+        local = ahead + _offset_at(ahead, zone)
+        day = int(local // DAY_SECONDS) - first_day
+        angle = 2 * np.pi * (local % DAY_SECONDS) / DAY_SECONDS
+        out[i, at], out[i, at + 1], out[i, at + 2] = np.sin(angle), np.cos(angle), free[day]
+        at += 3
         for days in EARLIER_DAYS:
             there = _day_before(row + lead_steps, clock, zone, days)
             then = np.sqrt(_mean(sums, there - lead_steps, 40) / scale)
             out[i, at] = np.sqrt(_mean(sums, there + 4, 8) / scale)
             out[i, at + 1] = np.sqrt(_mean(sums, there + 20, 40) / scale) - then
-            at += 2
+            out[i, at + 2] = free[day - days] == free[day]
+            at += 3
 
 
 @njit(cache=True, error_model="numpy")
 def _day_before(at, clock, zone, days):  # type: ignore[no-untyped-def]
     """As DemandTape.days_before, for one bin."""
     start, step = clock
-    edges, offsets = zone
-    drift = 0.0
-    if len(offsets) > 1:
-        when = start + at * step
-        now = np.searchsorted(edges, when, side="right") - 1
-        then = np.searchsorted(edges, when - days * DAY_SECONDS, side="right") - 1
-        drift = offsets[now] - offsets[then]
+    when = start + at * step
+    drift = _offset_at(when, zone) - _offset_at(when - days * DAY_SECONDS, zone)
     return at - max(1, round(days * DAY_SECONDS / step)) + round(drift / step)
+
+
+@njit(cache=True, error_model="numpy")
+def _offset_at(when, zone):  # type: ignore[no-untyped-def]
+    """Seconds that local time is ahead of UTC."""
+    edges, offsets = zone
+    return offsets[np.searchsorted(edges, when, side="right") - 1] if len(offsets) > 1 else offsets[0]
 
 
 @njit(cache=True, error_model="numpy")

@@ -274,8 +274,9 @@ class Calendar(_Part):
 
     timezone: TimeZone = "UTC"
     holidays: str = ""
-    """Country code of the holidays package such as DE or US; empty: none. A holiday is a free day, like a weekend, to
-    the day-ahead forecast; orders look one start-up time ahead and see it in what comes."""
+    """Country code of the holidays package such as DE or US; empty: none. A holiday is a free day, like a weekend: to
+    the day-ahead forecast, and from two weeks of history on to the lead-time model that orders may rest on; the arrival
+    law of sparse endpoints knows no free days."""
     events: tuple[Event, ...] = ()
 
     @model_validator(mode="after")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from forecaster.calendar import DemandCalendar
 from forecaster.lead import LEVELS, LeadModel, _as_arrays, fit_lead_model, with_tail
-from forecaster.leadfeatures import DemandTape, lead_features, trailing_max, typical_demand
+from forecaster.leadfeatures import OF_FREE_DAYS, DemandTape, lead_features, trailing_max, typical_demand
 from forecaster.methods.learners import BoostedTrees
 
 STEP, LEAD, DAY = 15.0, 10, 5760
@@ -111,12 +112,60 @@ def on_the_wall_clock(start: datetime, n_days: int) -> np.ndarray:
 def test_earlier_days_are_read_at_the_same_local_time(what: str, sunday: datetime) -> None:
     start = sunday - timedelta(days=9)
     values = on_the_wall_clock(start, 18)
-    local, utc = (DemandTape(values, start.timestamp(), 300.0, zone) for zone in ("Europe/Berlin", "UTC"))
+    local, utc = (
+        DemandTape(values, start.timestamp(), 300.0, DemandCalendar(timezone=zone)) for zone in ("Europe/Berlin", "UTC")
+    )
     noon = np.array([(9 + day) * 288 + 11 * 12 + 6 for day in range(8)])  # half an hour within an hour in Berlin
     for tape, n_wrong in ((local, 0), (utc, 1 + 2 + 7)):
         rows = np.concatenate([lead_features(tape, row, row + 1, 0) for row in noon])
-        seen = rows[:, [-6, -4, -2]] ** 2 * typical_demand(tape, noon)[:, None]  # one, two and seven days earlier
+        seen = rows[:, [-9, -6, -3]] ** 2 * typical_demand(tape, noon)[:, None]  # one, two and seven days earlier
         assert np.sum(~np.isclose(seen, values[noon][:, None])) == n_wrong
+
+
+NEW_YEAR = datetime(2025, 12, 31, 12, tzinfo=UTC)  # a Wednesday; the day after is free, in Berlin from 23:00 on
+
+
+def a_row(when: datetime, calendar: DemandCalendar) -> np.ndarray:
+    return lead_features(DemandTape(np.ones(1), when.timestamp(), 60.0, calendar), 0, 1, 0)[0]
+
+
+def test_the_time_of_day_is_local_time() -> None:
+    berlin = a_row(NEW_YEAR, DemandCalendar(timezone="Europe/Berlin"))
+    an_hour_later = a_row(NEW_YEAR + timedelta(hours=1), DemandCalendar())
+    np.testing.assert_array_equal(berlin, an_hour_later)
+    assert not np.array_equal(berlin, a_row(NEW_YEAR, DemandCalendar()))
+
+
+@pytest.mark.parametrize(
+    ("what", "when", "holidays", "free", "like_1_2_7_days_ago"),
+    [
+        ("a working day like those before", datetime(2026, 3, 4, 12, tzinfo=UTC), "DE", False, (True, True, True)),
+        ("a Monday is not like the Sunday", datetime(2026, 3, 2, 12, tzinfo=UTC), "DE", False, (False, False, True)),
+        ("a Sunday is like the Saturday", datetime(2026, 3, 1, 12, tzinfo=UTC), "DE", True, (True, False, True)),
+        ("a holiday is free", NEW_YEAR + timedelta(days=1), "DE", True, (False, False, True)),  # like Christmas Day
+        ("where it is none it is not", NEW_YEAR + timedelta(days=1), "", False, (True, True, True)),
+        ("a holiday begins at local midnight", NEW_YEAR + timedelta(hours=11), "DE", True, (False, False, True)),
+    ],
+)
+def test_rows_know_free_days_and_which_earlier_days_are_of_the_same_type(
+    what: str, when: datetime, holidays: str, free: bool, like_1_2_7_days_ago: tuple[bool, ...]
+) -> None:
+    row = a_row(when, DemandCalendar(timezone="Europe/Berlin", holidays_of=holidays))
+    assert row[-10] == free
+    assert tuple(row[[-7, -4, -1]]) == like_1_2_7_days_ago
+
+
+@pytest.mark.parametrize(("n_days", "learns"), [(13, False), (15, True)])
+def test_free_days_are_learnt_once_two_weeks_are_known(n_days: int, learns: bool) -> None:
+    """Demand of which nothing else tells whether it comes: at noon on working days, off and on by chance before."""
+    rng, step = np.random.default_rng(0), 300.0
+    bins = np.arange(n_days * 288)
+    working = (bins // 288 + 3) % 7 < 5
+    values = np.where(working & (bins % 288 >= 144), 9.0, rng.choice([1.0, 9.0], len(bins)))
+    model = fit_lead_model([DemandTape(values, 0.0, step)], 1, 600.0)
+    assert model is not None
+    used = {int(column) for forest in model.forests for column in np.unique(forest.feature)}
+    assert bool(used & set(OF_FREE_DAYS)) == learns
 
 
 def test_too_little_history_gives_no_model() -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from forecaster.calendar import DemandCalendar
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.core.decide import decide
 from scaler.cycle import prior_profile
@@ -13,6 +14,7 @@ from scaler.domain.policy import Mode, ScalingPolicy
 from scaler.domain.setting import Source
 from scaler.ports import Advice, Reading
 from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor
+from scaler.simulator.selfreplay.replayer import EndpointReplay
 from scaler.simulator.selfreplay.spoil import Spoil
 from tests.builders import a_policy, a_snapshot
 from tests.simulator.makers import MONDAY
@@ -80,6 +82,12 @@ def test_a_planned_event_is_ordered_for_before_it_begins(turn_by_turn: Sequence[
         assert plain is not None and own is not None
         assert own.demand_ahead == pytest.approx(growth * plain.demand_ahead)
         assert own.baseline_ahead == plain.baseline_ahead
+
+
+def test_the_lead_time_model_lives_by_the_policys_calendar() -> None:
+    spec = policy(forecast={"calendar": {"timezone": "Europe/Berlin", "holidays": "DE"}})
+    rows = EndpointReplay(spec, prior_profile(spec), MONDAY, STEP).rows
+    assert rows.tape.calendar == DemandCalendar(timezone="Europe/Berlin", holidays_of="DE")
 
 
 def test_the_choice_says_what_its_replay_showed(turn_by_turn: Sequence[Advice]) -> None:

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from forecaster.calendar import DemandCalendar
 from forecaster.lead import LEVELS, LeadModel, fit_lead_model
 from forecaster.leadfeatures import DAY_SECONDS, HISTORY_DAYS, MINUTE_SECONDS, DemandTape, typical_demand
 from forecaster.series import DemandSeries, FloatArray
@@ -41,8 +42,9 @@ class RowMaker:
     ) -> None:
         self._forecasts = forecasts
         self.policy, self.rules, self.family, self.start, self.step = policy, rules, family, start, step
-        self.timezone = policy.spec.forecast.calendar.timezone
-        self.tape = DemandTape(np.empty(0), start.timestamp(), step.total_seconds(), self.timezone)
+        told = policy.spec.forecast.calendar
+        self.calendar = DemandCalendar(timezone=told.timezone, holidays_of=told.holidays)
+        self.tape = DemandTape(np.empty(0), start.timestamp(), step.total_seconds(), self.calendar)
         self.made = 0
         self.spoil: Spoil | None = None
         self.spoil_from = 0
@@ -82,7 +84,7 @@ class RowMaker:
         origin = max(0, offset, self.made - self.tape.steps(HISTORY_DAYS * DAY_SECONDS))
         values = foreseen.values[origin - offset : max(most - offset, 0)]
         tape_start = (self.start + origin * self.step).timestamp()
-        tape = DemandTape(values, tape_start, self.rules.step_seconds, self.timezone)
+        tape = DemandTape(values, tape_start, self.rules.step_seconds, self.calendar)
         last = max(least, min(most, origin + len(tape) + 1))
         first = self.made - origin
         self._add(
@@ -109,7 +111,7 @@ class RowMaker:
         fit_res = end - self._residuals_at >= RESIDUALS_EVERY // self.step
         if not self._forecasts or not (fit_lead or fit_res):
             return
-        past = DemandTape(self.tape.values[:end], self.start.timestamp(), self.rules.step_seconds, self.timezone)
+        past = DemandTape(self.tape.values[:end], self.start.timestamp(), self.rules.step_seconds, self.calendar)
         if fit_lead:
             self._model = fit_lead_model([past], self.rules.lead_steps, PEAK_SECONDS)
             self._fitted_at = end
