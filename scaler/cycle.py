@@ -137,7 +137,13 @@ class Cycle:
             # Either way: after a rehearsal was restarted, what was kept may be of a later time.
             if before is None or abs(now - before.last.at) >= timedelta(minutes=1):
                 minute = _capacity_seen(policy, reading, replicas, now)
-                self.capacities[endpoint] = advance(before, minute, prior_profile(policy), policy.spec.slo)
+                self.capacities[endpoint] = advance(
+                    before,
+                    minute,
+                    prior_profile(policy),
+                    policy.spec.slo,
+                    off_backlog=policy.spec.workload is Workload.BATCH,
+                )
 
     def _learned_profile(self, policy: ScalingPolicy, startup: StartupLaw | None) -> CapacityProfile:
         endpoint, prior = policy.endpoint, prior_profile(policy, startup)

@@ -19,6 +19,8 @@ FULL_SLOTS = 0.95
 """Share of maxConcurrency in flight at which a replica has no room left."""
 BACKLOG = 0.2
 """A queue that takes this share of the allowed wait, a minute ago and now: no replica was without work in between."""
+BACKLOG_SECONDS = 60.0
+"""Of work off a backlog: with so much of it at both ends of a minute every replica was busy all the time."""
 CALM = 0.5
 """Up only while waits are below this share of what the SLO allows."""
 STEP_DOWN = 0.1
@@ -76,20 +78,27 @@ class LearnedCapacity:
 
 
 def advance(
-    state: LearnedCapacity | None, one: CapacityObservation, prior: CapacityProfile, slo: Slo
+    state: LearnedCapacity | None,
+    one: CapacityObservation,
+    prior: CapacityProfile,
+    slo: Slo,
+    off_backlog: bool = False,
 ) -> LearnedCapacity:
     """The state after one more minute; the first one, another version or revision, or a gap longer than LATEST begins
     at the prior.
 
     Example: prior 2.5 a second, latency SLO missed while each replica carried 2.0 (utilisation 0.8): one minute moves
     it to exp(ln 2.5 - 0.1 ln(2.5 / 2.0)) = 2.445, fifty such minutes to 2.003; misses at 1.5 a second (0.6) would not.
+
+    `off_backlog`: the endpoint works off a backlog for which nobody waits. What its replicas carry while there is
+    enough of it is what they can, more or less than was thought.
     """
     if state is None or _is_another(state, one) or one.at - state.last.at > LATEST:
         return LearnedCapacity(
             version=one.version, revision=one.revision, per_replica=prior.demand_per_replica, last=one
         )
     capacity = state.per_replica
-    moved = _after(state, one, prior, slo)
+    moved = _off_backlog(state, one, prior) if off_backlog else _after(state, one, prior, slo)
     overloaded = one.ready_replicas < 1 or one.demand > one.ready_replicas * capacity
     return replace(
         state,
@@ -138,6 +147,26 @@ def _after(state: LearnedCapacity, one: CapacityObservation, prior: CapacityProf
         share = STEP_UP
     else:
         return capacity
+    return _towards(carried, capacity, share, prior)
+
+
+def _off_backlog(state: LearnedCapacity, one: CapacityObservation, prior: CapacityProfile) -> float:
+    """Capacity after one minute of working off a backlog, where it lasted all through it."""
+    capacity, before = state.per_replica, state.last
+    enough = BACKLOG_SECONDS * capacity * one.ready_replicas
+    if not (one.queue >= enough and before.queue >= enough) or one.queue - before.queue > MOST_GROWTH * before.queue:
+        return capacity  # NaN among them
+    span = one.at - before.at
+    if one.ready_replicas < 1 or before.ready_replicas != one.ready_replicas or not span <= LONGEST_GAP:
+        return capacity
+    carried = (one.demand - (one.queue - before.queue) / span.total_seconds()) / one.ready_replicas
+    if isnan(carried) or carried <= 0:
+        return capacity
+    return _towards(carried, capacity, STEP_DOWN if carried < capacity else STEP_UP, prior)
+
+
+def _towards(carried: float, capacity: float, share: float, prior: CapacityProfile) -> float:
+    """A share of the way from `capacity` to what was carried, in logarithms, within MOST_FACTOR of the policy's."""
     own = prior.demand_per_replica
     goal = min(max(carried, own / MOST_FACTOR), own * MOST_FACTOR)
     return exp(log(capacity) + share * (log(goal) - log(capacity)))

@@ -199,3 +199,26 @@ def test_one_more_miss_never_raises_capacity(seen: list[CapacityObservation]) ->
     last = a_minute(NOON + SECOND, latency_seconds=MISSED, version="a")
     before = learned_capacity(PRIOR, SLO, seen).demand_per_replica
     assert learned_capacity(PRIOR, SLO, [*seen, last]).demand_per_replica <= before * (1 + 1e-12)
+
+
+OFF_BACKLOG = {
+    # label: (the minute, what was different a minute before, capacity after it); two replicas, thought to carry 5
+    "drains as thought": ({"demand": 0.0, "queue": 700.0}, {"queue": 1000.0}, 2.5),
+    "drains slower": ({"demand": 0.0, "queue": 760.0}, {"queue": 1000.0}, down_to(2.0)),
+    "drains faster": ({"demand": 0.0, "queue": 640.0}, {"queue": 1000.0}, up_to(3.0)),
+    "some came meanwhile": ({"demand": 1.0, "queue": 820.0}, {"queue": 1000.0}, down_to(2.0)),
+    "hours of backlog are no miss": ({"demand": 5.0, "queue": 9e4, "latency_seconds": MISSED}, {"queue": 9e4}, 2.5),
+    "too little to keep all busy": ({"demand": 0.0, "queue": 260.0}, {"queue": 500.0}, 2.5),
+    "a burst that the rate does not show yet": ({"demand": 0.0, "queue": 2000.0}, {"queue": 1000.0}, 2.5),
+    "the backlog is not known": ({"demand": 4.0, "queue": nan}, {"queue": 1000.0}, 2.5),
+    "one more became ready": ({"demand": 0.0, "queue": 700.0, "ready_replicas": 3}, {"queue": 1000.0}, 2.5),
+}
+
+
+@pytest.mark.parametrize(("minute", "before", "capacity"), OFF_BACKLOG.values(), ids=OFF_BACKLOG)
+def test_off_a_backlog_replicas_show_what_they_carry_while_it_lasts(
+    minute: dict[str, object], before: dict[str, object], capacity: float
+) -> None:
+    first = advance(None, a_minute(NOON - MINUTE, **{**minute, "ready_replicas": 2, **before}), PRIOR, SLO, True)
+    after = advance(first, a_minute(**minute), PRIOR, SLO, True)
+    assert after.per_replica == pytest.approx(capacity)
