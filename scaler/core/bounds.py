@@ -23,6 +23,9 @@ class ActiveBounds:
     max: int
     names: tuple[str, ...] = ()
 
+    def clip(self, replicas: int) -> int:
+        return min(max(replicas, self.min), self.max)
+
 
 def cron_problem(expression: str) -> str:
     """Why the expression is no cron of five fields that ever comes due; "" when it is one."""

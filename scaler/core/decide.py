@@ -10,6 +10,7 @@ from scaler.core import rule
 from scaler.core.batch import plan_backlog
 from scaler.core.bounds import active_bounds
 from scaler.core.guardrails.base import Case
+from scaler.core.guardrails.bounds import within
 from scaler.core.guardrails.hold import fired
 from scaler.core.guardrails.reactive_floor import threshold_hold
 from scaler.core.guardrails.registry import GUARDRAILS
@@ -186,21 +187,26 @@ def _held_blind(snapshot: Snapshot) -> Decision:
 
 
 def _hold(snapshot: Snapshot, replicas: ReplicaState, why: str) -> Decision:
-    """Keep what the target asks for; missingMetrics: Floor keeps at least one replica (or min) standing as well, where
-    max allows it."""
-    order = replicas.desired
-    safety = snapshot.policy.spec.safety
+    """Keep what the target asks for; missingMetrics: Floor keeps at least one replica standing as well. The minimum and
+    active overrides hold all the same: they are a person's word for just such an hour."""
+    kept, safety = replicas.desired, snapshot.policy.spec.safety
     if safety.missing_metrics == "Floor" and not safety.paused:
-        active = active_bounds(snapshot.policy, snapshot.now)
-        order = max(order, min(max(active.min, 1), active.max))
+        kept = max(kept, 1)
     held = GuardrailVerdict(
         guardrail="freshness",
         before=replicas.desired,
-        after=order,
+        after=kept,
         reason_code=Reason.STALE_METRICS,
         reason=f"held: {why}",
     )
-    return _decision(snapshot, replicas, replicas.desired, order, order, None, (held,), _hold_scale_in_until(snapshot))
+    hold_until = _hold_scale_in_until(snapshot)
+    if safety.paused:
+        return _decision(snapshot, replicas, replicas.desired, kept, kept, None, (held,), hold_until)
+    active = active_bounds(snapshot.policy, snapshot.now)
+    if not active.names:  # only what somebody says of now lowers what stands while nobody knows demand
+        active = replace(active, max=max(active.max, kept))
+    order, verdicts = active.clip(kept), (held, within(active, kept))
+    return _decision(snapshot, replicas, replicas.desired, order, order, None, verdicts, hold_until)
 
 
 def _hold_scale_in_until(snapshot: Snapshot) -> datetime | None:

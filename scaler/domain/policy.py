@@ -469,6 +469,9 @@ class Budget(_Part):
 
     priority: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 100
     """The higher is served first, down to the others' minimum; equals share."""
+    gpu_hours_per_day: None = None
+    """Not implemented yet, as the next: null asks for no limit."""
+    cost_per_day: None = None
 
 
 class Rollout(_Part):

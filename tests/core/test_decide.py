@@ -126,9 +126,27 @@ def test_floor_keeps_one_replica_standing_while_blind():
     assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(5))).final == 5
 
 
+TODAY = {"name": "today", "cron": "0 0 * * *", "duration": "24h"}
+
+
+@pytest.mark.parametrize(
+    ("label", "spec", "stands", "expected"),
+    [
+        ("a minimum", {"replicas": {"min": 3, "max": 9}}, 1, 3),
+        ("an override's minimum", {"overrides": [TODAY | {"min": 6}]}, 2, 6),
+        ("an override's maximum", {"overrides": [TODAY | {"max": 4}]}, 7, 4),
+        ("a maximum lowers nothing by itself", {"replicas": {"max": 9}}, 12, 12),
+        ("a frozen one is left alone", {"replicas": {"min": 3, "max": 9}, "safety": {"paused": True}}, 1, 1),
+    ],
+)
+def test_what_people_say_of_now_holds_while_demand_is_unknown(label, spec, stands, expected):
+    decision = decide(a_snapshot(a_policy(spec), signals=None, replicas=some_replicas(stands)))
+    assert decision.final == expected, label
+    assert decision.verdicts[0].after == stands and "held" in decision.sentence()
+
+
 def test_floor_while_blind_is_no_more_than_an_active_override_allows():
-    off = {"name": "off", "cron": "0 0 * * *", "duration": "24h", "max": 0}
-    policy = a_policy({"safety": {"missingMetrics": "Floor"}, "overrides": [off]})
+    policy = a_policy({"safety": {"missingMetrics": "Floor"}, "overrides": [TODAY | {"max": 0}]})
     assert decide(a_snapshot(policy, signals=None, replicas=some_replicas(0))).final == 0
 
 

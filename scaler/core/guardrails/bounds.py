@@ -1,13 +1,18 @@
 """min..max of the policy and its active overrides, and the freeze."""
 
+from scaler.core.bounds import ActiveBounds
 from scaler.core.guardrails.base import Case, verdict
 from scaler.domain.decision import GuardrailVerdict, Reason
 
 
 def bounds(case: Case, order: int) -> GuardrailVerdict:
     """The order within the active bounds."""
-    active = case.bounds
-    after = min(max(order, active.min), active.max)
+    return within(case.bounds, order)
+
+
+def within(active: ActiveBounds, order: int) -> GuardrailVerdict:
+    """The verdict on an order, as it is clipped."""
+    after = active.clip(order)
     names = ", ".join(active.names)
     code = Reason.OVERRIDE if names else Reason.BOUNDED
     reason = f"bounds are {active.min}..{active.max}" + (f" (active: {names})" if names else "")
