@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from forecaster.errors import ForecasterError
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.core import rule
 from scaler.core.allocation import PoolUse, within_pools
+from scaler.core.budget import Spend, limit_replica_hours, midnight, spent
 from scaler.core.capacity import CapacityObservation, LearnedCapacity, advance, profile_of
 from scaler.core.decide import decide
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
@@ -60,6 +61,7 @@ class Cycle:
     """GPUs of each pool; the orders of one turn stay within them together."""
     capacities: dict[EndpointId, LearnedCapacity] = field(default_factory=dict)
     _last_advice: dict[EndpointId, Advice] = field(default_factory=dict)
+    _spends: dict[EndpointId, Spend] = field(default_factory=dict)
     _profiles: dict[EndpointId, CapacityProfile] = field(default_factory=dict)
 
     def turn(self) -> TurnReport:
@@ -203,9 +205,22 @@ class Cycle:
             recent=tuple(self.log.recent_turns(endpoint, now - look_back(policy))),
             demand_lately=_by_minute(reading.recent, _minutes_needed(policy)) if reading else (),
             held_in_until=self.log.scale_in_held_until(endpoint) if _may_hold(policy) else None,
+            spent_replica_hours=self._spent_today(policy, replicas, now),
             turn=self.turn_length,
             problem=problem or advice.problem,
         )
+
+    def _spent_today(self, policy: ScalingPolicy, replicas: ReplicaState | None, now: datetime) -> float | None:
+        """Replica-hours of this local day, from the turns that the log holds of it on."""
+        if limit_replica_hours(policy) == inf:
+            return None
+        spend = self._spends.get(policy.endpoint)
+        if spend is None:
+            for turn in self.log.recent_turns(policy.endpoint, midnight(policy, now)):
+                spend = spent(spend, policy, turn.decided_at, turn.ordered)
+        standing = None if replicas is None else replicas.standing
+        self._spends[policy.endpoint] = spent(spend, policy, now, standing)
+        return self._spends[policy.endpoint].replica_hours
 
     def _advise(
         self,

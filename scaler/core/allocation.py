@@ -118,7 +118,7 @@ def _claim(snapshot: Snapshot, decision: Decision) -> Claim:
         priority=spec.budget.priority,
         gpus_per_replica=spec.target.gpus_per_replica,
         least=active_bounds(snapshot.policy, snapshot.now).min,
-        standing=max(replicas.desired, replicas.ready + len(replicas.starting)),
+        standing=replicas.standing,
         asked=decision.final,
     )
 
@@ -127,7 +127,7 @@ def _standing_gpus(snapshot: Snapshot, decision: Decision) -> int | None:
     """Of an endpoint whose order is not carried out; None: not known."""
     each, replicas = snapshot.policy.spec.target.gpus_per_replica, snapshot.replicas
     if replicas is not None:
-        return each * max(replicas.desired, replicas.ready + len(replicas.starting))
+        return each * replicas.standing
     return None if decision.final is None else each * decision.final
 
 

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "RateLimited"
     OVERRIDE = "Override"
     BOUNDED = "Bounded"
+    BUDGET = "Budget"
     QUOTA = "Quota"
     PAUSED = "Paused"
 

@@ -465,13 +465,16 @@ class Safety(_Part):
 
 
 class Budget(_Part):
-    """Who gives way when the GPUs of a pool do not suffice for all that draw from it."""
+    """Who gives way when the GPUs of a pool do not suffice for all that draw from it, and what one day may cost: of the
+    local day of forecast.calendar.timezone."""
 
     priority: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 100
     """The higher is served first, down to the others' minimum; equals share."""
-    gpu_hours_per_day: None = None
-    """Not implemented yet, as the next: null asks for no limit."""
-    cost_per_day: None = None
+    gpu_hours_per_day: Positive | None = None
+    """From an order until the replica is let go. What is left must pay for an order for an hour; the minimum stands
+    whatever is left."""
+    cost_per_day: Positive | None = None
+    """The same in the unit of costPerReplicaHour; the tighter one holds."""
 
 
 class Rollout(_Part):
@@ -550,7 +553,3 @@ class ScalingPolicy(_Part):
     def document(self) -> dict[str, Any]:
         """The policy as it would stand in YAML, every default written out."""
         return self.model_dump(mode="json", by_alias=True)
-
-
-PLANNED_FIELDS = frozenset({"spec.budget.gpuHoursPerDay", "spec.budget.costPerDay"})
-"""Documented fields that this release does not act on yet: refused, with those words."""

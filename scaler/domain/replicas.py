@@ -33,6 +33,11 @@ class ReplicaState:
             require_utc(when, "starting replica ordered_at")
         object.__setattr__(self, "starting", tuple(sorted(self.starting)))
 
+    @property
+    def standing(self) -> int:
+        """Replicas that cost: asked for, or there all the same."""
+        return max(self.desired, self.ready + len(self.starting))
+
 
 @dataclass(frozen=True, kw_only=True)
 class StartupObservation:

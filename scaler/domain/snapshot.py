@@ -83,6 +83,8 @@ class Snapshot:
     demand_lately: tuple[float, ...] = ()
     held_in_until: datetime | None = None
     """A trigger that fired earlier, or a signal that was above its threshold, holds scale-in until then."""
+    spent_replica_hours: float | None = None
+    """Since the local day began; None where the policy has no budget."""
     turn: timedelta = timedelta(seconds=15)
     """The time between two decisions."""
     problem: str = ""

@@ -7,12 +7,14 @@ same and without faults; else the whole cycle turns.
 """
 
 from datetime import timedelta
+from math import inf
 
 import numpy as np
 
 from forecaster.arrivals.law import ArrivalPrior
 from forecaster.series import DemandSeries
 from scaler.core import idle
+from scaler.core.budget import limit_replica_hours
 from scaler.cycle import prior_profile
 from scaler.domain.policy import ScalingPolicy, Workload
 from scaler.simulator.arrivals import StepDemand
@@ -29,7 +31,7 @@ def sparse_orders(
     `standing` replicas are ready at the start. The same as the whole cycle orders (held by a test).
     """
     spec = policy.spec
-    if spec.workload is Workload.BATCH:
+    if spec.workload is Workload.BATCH or limit_replica_hours(policy) < inf:
         return None
     if not spec.scale_to_zero.enabled or spec.triggers or spec.reactive.thresholds or spec.forecast.calendar.events:
         return None

@@ -77,9 +77,9 @@ MALFORMED = {
         "spec:\n  workload: Batch\n  slo: {queueWait: 1h}\n  scaleToZero: {enabled: true, minIdle: 5m}\n",
         ("line 7", "spec.scaleToZero.minIdle", "does nothing with spec.workload Batch; remove it"),
     ),
-    "planned budget": (
-        "spec:\n  budget: {gpuHoursPerDay: 100}\n",
-        ("line 5", "spec.budget.gpuHoursPerDay", "not implemented yet"),
+    "budget of nothing": (
+        "spec:\n  budget: {gpuHoursPerDay: 0}\n",
+        ("line 5", "spec.budget.gpuHoursPerDay", "found 0", ">= 1e-09"),
     ),
     "unknown workload": ("spec:\n  workload: Weekly\n", ("spec.workload", "found Weekly", "Online, Streaming, Batch")),
     "wrong risk": ("spec:\n  forecast: {risk: high}\n", ("spec.forecast.risk", "found high", "auto", "a number")),

@@ -182,6 +182,18 @@ def test_scale_in_waits_for_a_rolling_update_unless_the_policy_allows_it(holds):
     assert (fell > until) == holds
 
 
+def test_a_days_budget_is_not_exceeded_and_the_last_of_it_goes_slowly():
+    steady = a_series(np.full(30 * 60, 600.0))  # ten a second
+    spec = {"budget": {"gpuHoursPerDay": 100}, "replicas": {"min": 1, "max": 40}}
+    request = a_request(trace=steady, spec=spec, with_clairvoyant=False, baselines=())
+    own = run_replay(request, present_advisor).endpoints[CHAT].outcomes[OWN]
+    until_midnight = round((timedelta(hours=24) - WARMUP) / timedelta(seconds=15))
+    standing = (own.ready + own.starting)[:until_midnight]
+    assert 99.0 <= standing.sum() * 15 / 3600 <= 100.0
+    assert np.diff(standing[240:].astype(int)).min() >= -1, "one by one, not all at once"
+    assert own.desired[until_midnight + 4] > 5, "a new day"
+
+
 def test_starts_on_cold_nodes_take_as_much_longer_as_a_node_takes():
     kept = {"stabilizationWindow": "0s", "policies": [{"type": "Replicas", "value": 1, "period": "15s"}]}
     spec = {"behavior": {"scaleDown": {**kept, "select": "Disabled"}}}

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from scaler.adapters.policies.documents import Document, FieldPath, dotted, shown
-from scaler.domain.policy import A_TIME, PLANNED_FIELDS, ScalingPolicy
+from scaler.adapters.policies.documents import Document, FieldPath, shown
+from scaler.domain.policy import A_TIME, ScalingPolicy
 
 _NEEDS: Mapping[str, str] = {
     "int_type": "a whole number",
@@ -96,8 +96,6 @@ def _need(detail: ErrorDetails) -> str:
 
 
 def _unknown(path: FieldPath, model: type[BaseModel]) -> str:
-    if model is ScalingPolicy and dotted(path) in PLANNED_FIELDS:
-        return "not implemented yet: this release would not act on it; remove it"
     known = _fields_at(path[:-1], model)
     return f"unknown field; {nearest(str(path[-1]), known)}"
 

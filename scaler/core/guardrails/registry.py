@@ -2,6 +2,7 @@
 
 from scaler.core.guardrails.base import Guardrail
 from scaler.core.guardrails.bounds import bounds, paused
+from scaler.core.guardrails.budget import budget
 from scaler.core.guardrails.hold import rollout, stabilization, triggers
 from scaler.core.guardrails.idle_window import idle_window
 from scaler.core.guardrails.reactive_floor import panic, thresholds
@@ -17,6 +18,7 @@ GUARDRAILS: dict[str, Guardrail] = {
     "rollout": rollout,  # a way back needs the replicas that stand, whatever was computed
     "stabilization": stabilization,  # HPA order: windows first ...
     "step-limits": step_limits,  # ... then rates
+    "budget": budget,  # after the rates too: what is not left cannot be spent at any rate
     "bounds": bounds,  # after the rates: a minimum holds at once
     "paused": paused,  # the last word
 }
