@@ -3,7 +3,8 @@
 A policy that observes and names a gate (`safety.promote`) acts as soon as replaying the endpoint's own past has shown,
 over at least `after`, that the playing setting costs and misses no more than the shadow reactive policy. From then on
 it stays acting: when the gate stops holding, the choice bars forecast settings (`Choice.demoted`) and the reactive
-plan goes on acting, because an endpoint that nobody scales any more is worse than one that is scaled reactively.
+plan goes on acting, because an endpoint that nobody scales any more is worse than one that is scaled reactively. A
+policy that a person takes back from Enforce to Observe was not promoted: it observes.
 """
 
 from datetime import timedelta
@@ -30,6 +31,6 @@ def acting_mode(snapshot: Snapshot) -> Mode:
     spec = snapshot.policy.spec
     if spec.mode is not Mode.OBSERVE or spec.safety.promote is None:
         return spec.mode
-    promoted = bool(snapshot.recent) and snapshot.recent[-1].mode is Mode.ENFORCE
+    promoted = bool(snapshot.recent) and snapshot.recent[-1].promoted
     holds = gate_holds(snapshot.choice, spec.safety.promote.after, spec.slo.objective)
     return Mode.ENFORCE if promoted or holds else Mode.OBSERVE

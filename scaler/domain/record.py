@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
+from scaler.domain.policy import Mode
 from scaler.domain.snapshot import PastTurn, Snapshot
 
 SCHEMA_VERSION = 1
@@ -33,7 +34,7 @@ class DecisionRecord:
             recommended=decision.recommended,
             current=decision.current,
             ordered=decision.final if written else decision.current,
-            mode=decision.mode,
+            promoted=decision.mode is Mode.ENFORCE and self.snapshot.policy.spec.mode is Mode.OBSERVE,
         )
 
     def as_row(self) -> dict[str, Any]:

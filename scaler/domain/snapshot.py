@@ -7,7 +7,7 @@ from math import nan
 
 from forecaster.series import require_utc
 from scaler.domain.endpoint import EndpointId
-from scaler.domain.policy import Mode, ScalingPolicy
+from scaler.domain.policy import ScalingPolicy
 from scaler.domain.replicas import CapacityProfile, ReplicaState
 from scaler.domain.setting import Choice
 
@@ -50,13 +50,14 @@ class IdleAdvice:
 
 @dataclass(frozen=True, kw_only=True)
 class PastTurn:
-    """What one earlier turn recommended (before stabilisation), had before it, ordered, and the mode it acted in."""
+    """What one earlier turn recommended (before stabilisation), had before it, and ordered. `promoted`: its policy
+    observes, and it acted because the gate had opened."""
 
     decided_at: datetime
     recommended: int
     current: int
     ordered: int
-    mode: Mode = Mode.OBSERVE
+    promoted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

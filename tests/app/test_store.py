@@ -1,6 +1,7 @@
 """What the store keeps, and that a restart loses none of it."""
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 from scaler.adapters.store.store import Learned, SqlStore
 from scaler.cycle import Cycle
 from scaler.domain.endpoint import EndpointId
+from scaler.domain.policy import Mode
 from scaler.domain.replicas import StartupObservation
 from scaler.errors import ClusterUnavailable, SettingsError, StoreUnavailable, UnknownVersion
 from tests.app.fakes import MORNING, FakeClock, FakePolicies, FakeSource, FakeTarget, PlainAdvisor, a_policy
@@ -87,6 +89,26 @@ def test_recent_turns_reach_back_as_far_as_asked(url: str) -> None:
     turns = store.recent_turns(CHAT, MORNING + timedelta(seconds=30))
     assert [turn.decided_at for turn in turns] == [MORNING + timedelta(seconds=30), MORNING + timedelta(seconds=45)]
     assert store.recent_turns(EndpointId("prod", "other"), MORNING) == ()
+
+
+@pytest.mark.parametrize(
+    ("label", "mode", "acted", "promoted"),
+    [
+        ("its gate had opened", Mode.OBSERVE, Mode.ENFORCE, True),
+        ("it enforced", Mode.ENFORCE, Mode.ENFORCE, False),
+        ("it observed", Mode.OBSERVE, Mode.OBSERVE, False),
+    ],
+)
+def test_a_turn_of_a_promoted_policy_is_known_as_one(
+    url: str, label: str, mode: Mode, acted: Mode, promoted: bool
+) -> None:
+    store = SqlStore.open(url)
+    (record,) = a_cycle(store, FakeClock(), FakeSource(), FakeTarget()).turn().records
+    policy = record.snapshot.policy
+    policy = policy.model_copy(update={"spec": policy.spec.model_copy(update={"mode": mode})})
+    snapshot = replace(record.snapshot, policy=policy)
+    store.append([replace(record, snapshot=snapshot, decision=replace(record.decision, mode=acted))])
+    assert store.recent_turns(CHAT, MORNING)[-1].promoted is promoted, label
 
 
 def test_a_turn_that_knew_of_no_replicas_is_kept_and_not_looked_back_on(url: str) -> None:

@@ -38,8 +38,13 @@ def test_the_gate(label, choice, mode):
 
 
 def test_who_was_promoted_stays_acting_when_the_evidence_turns():
-    before = PastTurn(decided_at=NOON - 15 * SECOND, recommended=2, current=2, ordered=2, mode=Mode.ENFORCE)
+    before = PastTurn(decided_at=NOON - 15 * SECOND, recommended=2, current=2, ordered=2, promoted=True)
     assert decide(a_snapshot(GATED, choice=evidence(101, 0.02), recent=(before,))).mode is Mode.ENFORCE
+
+
+def test_who_was_taken_back_from_enforce_observes_although_a_gate_is_named():
+    before = PastTurn(decided_at=NOON - 15 * SECOND, recommended=2, current=2, ordered=2)
+    assert decide(a_snapshot(GATED, choice=evidence(101, 0.02), recent=(before,))).mode is Mode.OBSERVE
 
 
 def test_without_a_gate_observe_stays_observe():

@@ -19,11 +19,13 @@ from scaler.adapters.store import tables
 from scaler.adapters.store.migrations import migrated
 from scaler.adapters.store.tables import STORE_VERSION
 from scaler.domain.endpoint import EndpointId
-from scaler.domain.policy import Mode
 from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import StartupObservation
 from scaler.domain.snapshot import PastTurn
 from scaler.errors import SettingsError, StoreUnavailable, UnknownVersion
+
+PROMOTED = "Promoted"
+"""The mode column of a turn that acted because a gate had opened: else the mode it acted in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ class SqlStore:
         """Turns decided at `since` or later, oldest first."""
         table = tables.decisions.c
         query = (
-            select(table.decided_at, table.recommended, table.current_replicas, table.ordered, table.mode)
+            select(table.decided_at, table.recommended, table.current_replicas, table.ordered, table.mode == PROMOTED)
             .where(table.namespace == endpoint.namespace, table.name == endpoint.name)
             .where(table.decided_at >= since.timestamp(), table.ordered >= 0)
             .order_by(table.decided_at)
@@ -85,9 +87,9 @@ class SqlStore:
         with self._transaction(f"read the recent turns of {endpoint}") as connection:
             return tuple(
                 PastTurn(
-                    decided_at=_time(at), recommended=recommended, current=current, ordered=ordered, mode=Mode(mode)
+                    decided_at=_time(at), recommended=recommended, current=current, ordered=ordered, promoted=promoted
                 )
-                for at, recommended, current, ordered, mode in connection.execute(query)
+                for at, recommended, current, ordered, promoted in connection.execute(query)
             )
 
     def scale_in_held_until(self, endpoint: EndpointId) -> datetime | None:
@@ -279,7 +281,7 @@ def _row_of(record: DecisionRecord) -> dict[str, Any]:
         "recommended": None if turn is None else turn.recommended,
         "current_replicas": None if turn is None else turn.current,
         "ordered": None if turn is None else turn.ordered,
-        "mode": decision.mode.value,
+        "mode": PROMOTED if turn is not None and turn.promoted else decision.mode.value,
         "hold_scale_in_until": _epoch(decision.hold_scale_in_until),
         "record": json.dumps(record.as_row()),
     }
