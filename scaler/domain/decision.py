@@ -108,7 +108,7 @@ class Decision:
             if self.plan.due is not None:
                 expected = f"a backlog of {self.plan.due:.3g} due"
             text += f": {expected} by {self.plan.binding_at:%H:%M:%S} UTC asks for {self.plan.order_now}"
-        reasons = [verdict.reason for verdict in self.verdicts if verdict.changed or self.plan is None]
+        reasons = [verdict.reason for verdict in self.verdicts if verdict.reason_code is not Reason.UNCHANGED]
         return f"{text}; {'; '.join(reasons)}" if reasons else text
 
 
