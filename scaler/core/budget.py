@@ -65,10 +65,9 @@ def affordable(snapshot: Snapshot, least: int) -> int | None:
     if limit == inf or snapshot.spent_replica_hours is None:
         return None
     tomorrow = midnight(snapshot.policy, midnight(snapshot.policy, snapshot.now) + 26 * HOUR)
-    hours_left = (tomorrow - snapshot.now) / HOUR
-    ahead = min(AHEAD / HOUR, hours_left)
-    left = limit - snapshot.spent_replica_hours - least * (hours_left - ahead)
-    return max(least, floor(left / ahead + 1e-9))
+    after = max(tomorrow - snapshot.now - AHEAD, timedelta(0))
+    left = limit - snapshot.spent_replica_hours - least * (after / HOUR)
+    return max(least, floor(left / (AHEAD / HOUR) + 1e-9))
 
 
 def _local(policy: ScalingPolicy, now: datetime) -> datetime:

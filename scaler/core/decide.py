@@ -203,8 +203,10 @@ def _hold(snapshot: Snapshot, replicas: ReplicaState, why: str) -> Decision:
     if safety.paused:
         return _decision(snapshot, replicas, replicas.desired, kept, kept, None, (held,), hold_until)
     active = active_bounds(snapshot.policy, snapshot.now)
-    if not active.names:  # only what somebody says of now lowers what stands while nobody knows demand
-        active = replace(active, max=max(active.max, kept))
+    if active.max >= snapshot.policy.spec.replicas.max:
+        active = replace(
+            active, max=max(active.max, kept)
+        )  # only an override lowers what stands while demand is unknown
     order, verdicts = active.clip(kept), (held, within(active, kept))
     return _decision(snapshot, replicas, replicas.desired, order, order, None, verdicts, hold_until)
 

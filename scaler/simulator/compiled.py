@@ -64,7 +64,8 @@ class Rules(NamedTuple):
     `limits_*` are the behavior's policies: columns period steps, 1 for a fraction, value. `window_*` are the
     stabilisation windows in steps; `window_last` is the one down from a single replica. `is_rate`: 0 for a level, which
     has no backlog of its own. `queue_above` and `busy_above` are thresholds on what waits before each ready replica and
-    on the share of its room in use (infinite: none); one that is exceeded holds scale-in for `hold_steps`.
+    on the share of its room in use (infinite: none); one that is exceeded holds scale-in for `hold_steps`. `most`: the
+    policy's own maximum, below which only an override's lies.
     """
 
     step_seconds: float
@@ -78,6 +79,7 @@ class Rules(NamedTuple):
     hold_steps: int
     is_rate: bool
     zero_allowed: bool
+    most: int
     limits_up: FloatArray
     select_up: int
     limits_down: FloatArray
@@ -293,6 +295,13 @@ def play_run(
             if recommended != have:
                 order = _limited_order(recommended, have, rules, history, latest)
             order = min(max(order, signals.lowest[t]), signals.highest[t])
+        else:
+            order = max(order, signals.lowest[t])
+            if (
+                signals.highest[t] < rules.most
+            ):  # an override's: the policy's own lowers nothing while demand is unknown
+                order = min(order, signals.highest[t])
+            recommended = order
         hold = max(0, hold - 1)
         if look_back > 0:
             latest = latest - 1 if latest > 0 else look_back - 1

@@ -38,7 +38,7 @@ def test_the_tighter_limit_holds(budget, hours):
         ("the minimum of the rest is kept back", 3.0, 14.0, 1, 8),
         ("less than that is left: the minimum stands", 12.0, 20.0, 1, 1),
         ("overspent", 12.0, 30.0, 2, 2),
-        ("half an hour before midnight", 0.5, 14.0, 0, 20),
+        ("half an hour before midnight as at any time", 0.5, 14.0, 0, 10),
     ],
 )
 def test_what_is_left_pays_for_an_order_for_an_hour(what, hours_to_midnight, spent_hours, least, expected):

@@ -31,6 +31,7 @@ def rules_of(policy: ScalingPolicy, profile: CapacityProfile, step: timedelta) -
         hold_steps=ceil(profile.startup.p50 / step) if behavior.scale_down.stabilization_window == "auto" else 0,
         is_rate=policy.spec.demand.unit.is_rate,
         zero_allowed=policy.spec.scale_to_zero.enabled,
+        most=policy.spec.replicas.max,
         limits_up=_limits(behavior.scale_up, step),
         select_up=SELECT[behavior.scale_up.select],
         limits_down=_limits(behavior.scale_down, step),
