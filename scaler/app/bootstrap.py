@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from scaler.adapters.clock import ScaledClock, SystemClock
 from scaler.adapters.keda.orders import OrderBoard
-from scaler.adapters.kubernetes.client import ClusterAccess, connect
+from scaler.adapters.kubernetes.client import ClusterAccess, KubernetesApi, connect
 from scaler.adapters.kubernetes.keda import KedaOrders
+from scaler.adapters.kubernetes.policies import PolicyResources
 from scaler.adapters.kubernetes.target import TARGETS, KubernetesTarget
 from scaler.adapters.policies import PolicyFiles
 from scaler.adapters.prometheus.client import PrometheusClient
@@ -21,7 +22,7 @@ from scaler.app.board import Board
 from scaler.app.demo.world import Demo, build_demo
 from scaler.app.scheduler import Jobs
 from scaler.app.service import Service
-from scaler.app.settings import Settings
+from scaler.app.settings import InCluster, Settings
 from scaler.cycle import Cycle
 from scaler.errors import SettingsError, StoreUnavailable
 from scaler.ports import Advisor, Clock, DemandSource, PolicySource, ScaleTarget
@@ -43,12 +44,15 @@ class Outside:
 def build_service(settings: Settings) -> Service:
     """The service on Prometheus and a cluster. Raises SettingsError, PolicyError, StoreUnavailable, UnknownVersion."""
     orders = build_orders(settings)
-    outside = build_outside(settings, orders)
-    outside.policies.load()
+    policies = build_policies(settings)
+    if isinstance(policies, PolicyFiles):
+        policies.load()  # refused at once; a cluster may be silent for a while, or have no policy yet
+    outside = build_outside(settings, policies, orders)
     service = assemble(settings, outside, SqlStore.open(settings.store), self_replay(settings))
     service.orders = orders
-    if isinstance(outside.policies, PolicyFiles):
-        service.policy_problems = outside.policies.problems
+    service.policy_problems = policies.problems
+    if isinstance(policies, PolicyResources):
+        service.tell_policies = policies.tell
     return service
 
 
@@ -61,12 +65,12 @@ def build_demo_service(settings: Settings) -> tuple[Service, Demo]:
     return service, demo
 
 
-def build_outside(settings: Settings, orders: OrderBoard | None) -> Outside:
+def build_outside(settings: Settings, policies: PolicySource, orders: OrderBoard | None) -> Outside:
     """Policies, metrics and cluster; nothing has been asked yet."""
     clock = build_clock(settings)
     return Outside(
         clock=clock,
-        policies=build_policies(settings),
+        policies=policies,
         source=build_source(settings, clock),
         target=build_target(settings, clock, orders),
     )
@@ -76,8 +80,16 @@ def build_clock(settings: Settings) -> SystemClock | ScaledClock:
     return SystemClock() if settings.time_scale == 1 else ScaledClock.from_now(settings.time_scale)
 
 
-def build_policies(settings: Settings) -> PolicyFiles:
+def build_policies(settings: Settings) -> PolicyFiles | PolicyResources:
+    """Raises SettingsError where they are in a cluster and there are no credentials to be had."""
+    if isinstance(settings.policies, InCluster):
+        return PolicyResources(build_api(settings), settings.policies.namespace)
     return PolicyFiles([settings.policies])
+
+
+def build_api(settings: Settings) -> KubernetesApi:
+    """Raises SettingsError where there are no credentials to be had."""
+    return connect(ClusterAccess(kubeconfig=str(settings.kubeconfig or ""), context=settings.kube_context))
 
 
 def build_orders(settings: Settings) -> OrderBoard | None:
@@ -93,8 +105,7 @@ def build_orders(settings: Settings) -> OrderBoard | None:
 
 def build_target(settings: Settings, clock: SystemClock | ScaledClock, orders: OrderBoard | None) -> KubernetesTarget:
     """Raises SettingsError where there are no credentials to be had."""
-    access = ClusterAccess(kubeconfig=str(settings.kubeconfig or ""), context=settings.kube_context)
-    return KubernetesTarget(connect(access), clock, {**TARGETS, "KEDA": partial(KedaOrders, orders=orders)})
+    return KubernetesTarget(build_api(settings), clock, {**TARGETS, "KEDA": partial(KedaOrders, orders=orders)})
 
 
 def build_source(settings: Settings, clock: SystemClock | ScaledClock) -> PrometheusSource:

@@ -14,7 +14,7 @@ from scaler.adapters.store.store import SqlStore
 from scaler.app.bootstrap import build_clock, build_orders, build_policies, build_source, build_target
 from scaler.app.settings import Settings
 from scaler.domain.policy import ScalingPolicy
-from scaler.errors import HeadstartError, PolicyError
+from scaler.errors import HeadstartError, InputError
 
 LOOK_BACK = timedelta(days=1)
 STEP = timedelta(minutes=5)
@@ -39,16 +39,16 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _store(settings)
     clock = build_clock(settings)
     now = clock.now()
-    files = build_policies(settings)
     policies: Sequence[ScalingPolicy] = ()
     try:
-        policies = files.load()
-    except PolicyError as error:
+        source = build_policies(settings)
+        policies = source.load()
+    except InputError as error:
         yield from (Finding(what="policies", found=line, fine=False) for line in str(error).splitlines())
     else:
         yield Finding(what="policies", found=f"{len(policies)} in {settings.policies}", fine=True)
         # A service would go on with the last good version of these; here there is none.
-        yield from (Finding(what="policy file", found=line, fine=False) for line in files.problems())
+        yield from (Finding(what="policy", found=line, fine=False) for line in source.problems())
     yield from _pools(settings, policies)
     yield from _demand(settings, clock, policies, now)
     yield from _keda(settings, policies)

@@ -11,7 +11,7 @@ from forecaster.calendar import DemandCalendar
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.app.dayahead import STEP, calendar_of
 from scaler.domain.policy import Forecast, ScalingPolicy
-from scaler.errors import SettingsError
+from scaler.errors import PolicyError, SettingsError
 
 _DEFAULT = Forecast()
 TRACE_NAMESPACE = "trace"
@@ -33,7 +33,7 @@ class History:
 def read_histories(
     *,
     trace: Path | None,
-    policies: Path | None,
+    policies: Path | str | None,
     prometheus_url: str | None,
     policy: Path | None = None,
     whole_hours: bool = False,
@@ -109,14 +109,16 @@ def _history(series: DemandSeries, policy: ScalingPolicy | None, if_unseen: str)
     )
 
 
-def _from_metrics(policies: Path | None, prometheus_url: str | None, whole_hours: bool) -> Mapping[str, History]:
+def _from_metrics(policies: Path | str | None, prometheus_url: str | None, whole_hours: bool) -> Mapping[str, History]:
     from scaler.adapters.clock import SystemClock
-    from scaler.adapters.policies import load_policies
-    from scaler.app.bootstrap import build_source
+    from scaler.app.bootstrap import build_policies, build_source
     from scaler.app.settings import load_settings
 
     settings = load_settings(policies=policies, prometheus_url=prometheus_url)
-    found = load_policies([settings.policies])
+    source = build_policies(settings)
+    found = source.load()
+    if source.problems():
+        raise PolicyError("\n".join(source.problems()))
     clock = SystemClock()
     now = clock.now()
     if whole_hours:

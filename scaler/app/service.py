@@ -23,6 +23,7 @@ from scaler.core.startup import learned_startup
 from scaler.cycle import Cycle, prior_startup
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import SHORTEST_REFIT, ScalingPolicy
+from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import StartupLaw
 from scaler.errors import HeadstartError, UnknownVersion
 from scaler.ports import Clock
@@ -53,7 +54,9 @@ class Service:
     telemetry: Telemetry
     jobs: Jobs
     policy_problems: Callable[[], Sequence[str]] = tuple
-    """What is wrong with policy files whose last good version still counts."""
+    """What is wrong with policies whose last good version still counts."""
+    tell_policies: Callable[[Sequence[DecisionRecord]], None] = lambda records: None
+    """Called with what a turn decided: custom resources show it in their status."""
     orders: OrderBoard | None = None
     """What KEDA is served while the service runs. None: it is not served."""
     after_turn: Callable[[], None] = lambda: None
@@ -92,9 +95,10 @@ class Service:
         began = perf_counter()
         report = self.cycle.turn()
         ended = perf_counter()
+        self.tell_policies(report.records)
         broken = "; ".join(self.policy_problems())
         if broken:
-            report = replace(report, problems={**report.problems, "policy files": broken})
+            report = replace(report, problems={**report.problems, "policy documents": broken})
         self.telemetry.turn(report, ended - began)
         self.board.turn(report)
         for record in report.records:

@@ -3,6 +3,7 @@
 Every default stands here. A value that cannot be used is a SettingsError that names the variable and the flag.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -54,6 +55,28 @@ def _as_far_as_turns_look(value: timedelta) -> timedelta:
     return value
 
 
+IN_CLUSTER = "cluster"
+
+
+@dataclass(frozen=True)
+class InCluster:
+    """Policies are custom resources: of one namespace, or with "" of all."""
+
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        return f"namespace {self.namespace} of the cluster" if self.namespace else "the cluster"
+
+
+def _policies(value: object) -> object:
+    kind, colon, namespace = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind != IN_CLUSTER:
+        return value
+    if colon and not namespace:
+        raise ValueError("need cluster, cluster:NAMESPACE, or a folder or file of policies")
+    return InCluster(namespace)
+
+
 Address = Annotated[tuple[str, int], NoDecode, BeforeValidator(_address)]
 
 
@@ -66,8 +89,9 @@ class Settings(BaseSettings):
     """Where the page, the API, the metrics and the probes are served."""
     keda: Annotated[tuple[str, int] | None, NoDecode, BeforeValidator(_address)] = None
     """Where KEDA is served for policies with spec.target.actuation KEDA, in plain gRPC. None: it is not served."""
-    policies: Path = Path("policies")
-    """A folder of policy files, or one file. Read again at every turn."""
+    policies: Annotated[Path | InCluster, NoDecode, BeforeValidator(_policies)] = Path("policies")
+    """A folder of policy files, or one file; `cluster`: the custom resources of all namespaces, `cluster:NAMESPACE`: of
+    one. Read again at every turn."""
     store: str = "sqlite:///headstart.db"
     """SQLAlchemy URL of the store of decisions and learned state."""
     keep: Annotated[PositiveDuration, AfterValidator(_as_far_as_turns_look)] = timedelta(days=30)

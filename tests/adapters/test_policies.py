@@ -11,6 +11,7 @@ import yaml
 
 from scaler.adapters.policies import (
     PolicyFiles,
+    definition_text,
     load_policies,
     load_policy,
     parse_policy,
@@ -22,6 +23,7 @@ from scaler.adapters.policies.documents import read_documents
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.domain.policy import Behavior, ScalingPolicy
 from scaler.errors import PolicyError
+from tests.adapters.policy_source_contract import PolicySourceContract
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ("chat-7b.yaml", "embeddings.yaml", "image-sd.yaml", "transcribe.yaml")
@@ -343,6 +345,16 @@ def test_the_checked_in_schema_is_the_models() -> None:
     assert (ROOT / "deploy" / "policy.schema.json").read_text() == schema_text()
 
 
+def test_the_checked_in_definition_of_the_custom_resource_is_the_models() -> None:
+    assert (ROOT / "deploy" / "policy.crd.yaml").read_text() == definition_text()
+
+
+def test_defaults_in_the_schema_stand_there_as_a_document_would_say_them() -> None:
+    startup = policy_schema()["$defs"]["Startup"]["properties"]["expected"]
+    assert re.fullmatch(startup["pattern"], startup["default"])
+    assert startup["default"] == "150s"
+
+
 def test_what_a_rule_of_behavior_does_not_name_keeps_its_default(tmp_path: Path) -> None:
     behavior = "behavior: {scaleUp: {select: Disabled}, scaleDown: {stabilizationWindow: 5m}}"
     own = load_policy(a_file(tmp_path, f"{HEAD}spec: {{{behavior}}}\n")).spec.behavior
@@ -397,6 +409,7 @@ def test_a_problem_inside_a_config_map_names_its_key_and_line(tmp_path: Path) ->
 def test_what_kubernetes_writes_into_a_resource_is_no_part_of_the_policy(tmp_path: Path) -> None:
     body = yaml.safe_load(HEAD) | {"status": {"ready": 3}}
     body["metadata"] |= {"labels": {"team": "ml"}, "uid": "1", "resourceVersion": "7", "generation": 2}
+    body["metadata"] |= {"generateName": "chat-"}
     assert load_policy(a_file(tmp_path, yaml.safe_dump(body))).metadata.name == "chat"
 
 
@@ -475,26 +488,24 @@ def test_an_absent_path_is_named(tmp_path: Path) -> None:
         load_policies(tmp_path / "nowhere")
 
 
-def test_a_policy_that_becomes_invalid_keeps_its_last_good_version_and_is_reported(tmp_path: Path) -> None:
-    path = a_file(tmp_path, HEAD + "spec:\n  replicas: {max: 3}\n")
-    source = PolicyFiles([tmp_path])
-    (first,) = source.load()
-    path.write_text(HEAD + "spec:\n  replicas: {max: none}\n")
-    assert source.load() == [first]
-    assert "spec.replicas.max: found none" in source.problems()[0]
-    path.write_text(HEAD + "spec:\n  replicas: {max: 7}\n")
-    (mended,) = source.load()
-    assert mended.spec.replicas.max == 7
-    assert source.problems() == ()
+class FolderOfPolicies:
+    """A home of policies: one file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.source = PolicyFiles([folder])
+
+    def put(self, name: str, spec: dict) -> None:
+        a_file(self._folder, f"{HEAD.replace('chat', name)}spec: {json.dumps(spec)}\n", f"{name}.yaml")
+
+    def remove(self, name: str) -> None:
+        (self._folder / f"{name}.yaml").unlink()
 
 
-def test_a_duration_that_no_calendar_holds_takes_no_other_policy_with_it(tmp_path: Path) -> None:
-    a_file(tmp_path, HEAD)
-    source = PolicyFiles([tmp_path])
-    (first,) = source.load()
-    a_file(tmp_path, HEAD.replace("chat", "image") + "spec: {startup: {expected: 99999999999d}}\n", "image.yaml")
-    assert source.load() == [first]
-    assert "image.yaml line 4: spec.startup.expected" in source.problems()[0]
+class TestPolicyFiles(PolicySourceContract):
+    @pytest.fixture
+    def home(self, tmp_path: Path) -> FolderOfPolicies:
+        return FolderOfPolicies(tmp_path)
 
 
 def test_other_policies_of_a_file_change_while_one_of_them_is_invalid(tmp_path: Path) -> None:
@@ -509,37 +520,12 @@ def test_other_policies_of_a_file_change_while_one_of_them_is_invalid(tmp_path: 
     }
 
 
-def test_a_policy_whose_file_is_gone_is_gone(tmp_path: Path) -> None:
-    path = a_file(tmp_path, HEAD)
-    a_file(tmp_path, HEAD.replace("chat", "image"), "image.yaml")
-    source = PolicyFiles([tmp_path])
-    assert len(source.load()) == 2
-    path.unlink()
-    assert [policy.metadata.name for policy in source.load()] == ["image"]
-
-
-@pytest.mark.parametrize(
-    ("spec", "refused"),
-    [("mode: Enforce", True), ("safety: {promote: {after: 3d}}", True), ("mode: Observe", False)],
-)
-def test_one_policy_orders_replicas_of_a_target_and_others_watch(spec: str, refused: bool, tmp_path: Path) -> None:
+def test_read_strictly_two_that_order_replicas_of_a_target_are_refused(tmp_path: Path) -> None:
     a_file(tmp_path, HEAD + "spec: {mode: Enforce}\n")
     other = HEAD.replace("name: chat", "name: chat-two")
-    a_file(tmp_path, f"{other}spec:\n  target: {{name: chat}}\n  {spec}\n", "two.yaml")
-    source = PolicyFiles([tmp_path])
-    assert len(source.load()) == (1 if refused else 2)
-    if not refused:
-        assert len(load_policies(tmp_path)) == 2
-        return
+    a_file(tmp_path, f"{other}spec: {{target: {{name: chat}}, mode: Enforce}}\n", "two.yaml")
     with pytest.raises(PolicyError, match="prod/chat-two orders replicas of Deployment chat, which prod/chat does"):
         load_policies(tmp_path)
-    assert "prod/chat-two orders replicas" in source.problems()[0]
-
-
-def test_a_set_without_any_valid_policy_is_an_error_not_an_empty_set(tmp_path: Path) -> None:
-    a_file(tmp_path, HEAD + "spec: {mode: Off}\n")
-    with pytest.raises(PolicyError, match=r"spec\.mode"):
-        PolicyFiles([tmp_path]).load()
 
 
 def test_every_preset_has_demand_in_requests_and_a_description() -> None:

@@ -38,8 +38,8 @@ def test_a_broken_policy_file_is_told_beside_the_good_ones(tmp_path: Path, polic
     (policies / "image.yaml").write_text(HEAD.replace("NAME", "image") + "spec: {replicas: {max: none}}\n")
     seen = found(tmp_path, policies, "http://127.0.0.1:1")
     assert (seen["policies"].fine, seen["policies"].found[:4]) == (True, "1 in")
-    assert not seen["policy file"].fine
-    assert "image.yaml line 4: spec.replicas.max: found none" in seen["policy file"].found
+    assert not seen["policy"].fine
+    assert "image.yaml line 4: spec.replicas.max: found none" in seen["policy"].found
 
 
 def test_without_a_cluster_policies_and_metrics_are_looked_at_all_the_same(tmp_path: Path, policies: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scaler.app.settings import load_settings
+from scaler.app.settings import InCluster, load_settings
 from scaler.errors import SettingsError
 
 
@@ -32,8 +32,26 @@ def test_addresses_headers_and_paths_are_read_from_text(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
+    ("value", "policies"),
+    [
+        ("cluster", InCluster()),
+        ("cluster:prod", InCluster("prod")),
+        ("./cluster", Path("cluster")),
+        ("clusters", Path("clusters")),
+    ],
+)
+def test_policies_stand_in_the_cluster_or_in_files(
+    monkeypatch: pytest.MonkeyPatch, value: str, policies: Path | InCluster
+) -> None:
+    monkeypatch.setenv("HEADSTART_POLICIES", value)
+    assert load_settings().policies == policies
+    assert load_settings(policies=value).policies == policies
+
+
+@pytest.mark.parametrize(
     ("name", "value", "words"),
     [
+        ("policies", "cluster:", ["--policies", "'cluster:'", "cluster:NAMESPACE"]),
         ("turn", "soon", ["--turn", "'soon'", "30s, 5m, 2h"]),
         ("turn", "0s", ["--turn", "'0s'", "greater than 0s"]),
         ("keep", "1m", ["--keep", "'1m'", "at least 1h"]),

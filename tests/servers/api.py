@@ -33,6 +33,9 @@ class KubernetesApi:
     def create(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._call("POST", path, body)
 
+    def replace(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._call("PUT", path, body)
+
     def patch(self, path: str, body: Mapping[str, Any], *, content_type: str = MERGE_PATCH) -> Any:
         return self._call("PATCH", path, body, content_type)
 

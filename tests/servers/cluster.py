@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.servers.api import KubernetesApi
 from tests.servers.processes import ServerProcess, free_port, http_status, wait_until
 
-TOKENS = {"admin": "admin-token", "nobody": "nobody-token", "headstart": "headstart-token"}
+TOKENS = {user: f"{user}-token" for user in ("admin", "nobody", "headstart", "reader")}
 CONTROLLERS = (
     "deployment-controller",
     "replicaset-controller",

@@ -15,6 +15,7 @@ import pytest
 
 from tests.servers import binaries
 from tests.servers.cluster import Cluster
+from tests.servers.kubectl import Kubectl
 from tests.servers.kubelet import FakeKubelet
 from tests.servers.postgres import running_postgres
 from tests.servers.prometheus import Prometheus
@@ -82,6 +83,14 @@ def cluster(kubernetes_programs: dict[str, Path], tmp_path_factory: pytest.TempP
         yield control_plane
     finally:
         control_plane.stop()
+
+
+@pytest.fixture(scope="session")
+def kubectl(cluster: Cluster, kubernetes_programs: dict[str, Path]) -> Kubectl:
+    """The server knows the kind of the policies."""
+    program = Kubectl(kubernetes_programs, cluster)
+    program.define_policies()
+    return program
 
 
 @pytest.fixture

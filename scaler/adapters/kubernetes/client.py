@@ -137,12 +137,13 @@ class KubernetesApi:
         )
 
     def list_objects(self, kind: ServedKind, namespace: str) -> list[Json]:
-        answer = self._read(
-            f"{kind.plural} in {namespace}",
-            lambda: self._custom.list_namespaced_custom_object(
-                kind.group, kind.version, namespace, kind.plural, **self._options
-            ),
-        )
+        """Those of a namespace; of all namespaces with ""."""
+        served = (kind.group, kind.version)
+        if namespace:
+            ask = partial(self._custom.list_namespaced_custom_object, *served, namespace, kind.plural, **self._options)
+        else:
+            ask = partial(self._custom.list_cluster_custom_object, *served, kind.plural, **self._options)
+        answer = self._read(f"{kind.plural} in {namespace or 'all namespaces'}", ask)
         return list(answer["items"])
 
     def patch_object(self, kind: ServedKind, namespace: str, name: str, body: Json) -> Json:
@@ -150,6 +151,15 @@ class KubernetesApi:
         return _once(
             f"patch of {kind.plural}/{name} in {namespace}",
             lambda: self._custom.patch_namespaced_custom_object(
+                kind.group, kind.version, namespace, kind.plural, name, body, **self._options
+            ),
+        )
+
+    def patch_status(self, kind: ServedKind, namespace: str, name: str, body: Json) -> Json:
+        """The fields of `body` written once through the status subresource, whatever was written since."""
+        return _once(
+            f"patch of the status of {kind.plural}/{name} in {namespace}",
+            lambda: self._custom.patch_namespaced_custom_object_status(
                 kind.group, kind.version, namespace, kind.plural, name, body, **self._options
             ),
         )

@@ -1,11 +1,14 @@
-"""Policies from files and ConfigMaps: read, checked, watched, and described as JSON Schema."""
+"""Policies as people write them: read, checked, kept at their last good version, and described as schemas."""
 
 from scaler.adapters.policies.checks import warnings_for
-from scaler.adapters.policies.files import PolicyFiles, load_policies, load_policy, parse_policy
+from scaler.adapters.policies.crd import definition_text
+from scaler.adapters.policies.files import PolicyFiles, load_policies, load_policy
+from scaler.adapters.policies.kept import parse_policy
 from scaler.adapters.policies.schema import policy_schema, schema_text
 
 __all__ = [
     "PolicyFiles",
+    "definition_text",
     "load_policies",
     "load_policy",
     "parse_policy",

@@ -4,18 +4,27 @@ import ast
 import inspect
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import GenerateJsonSchema
 
 from scaler.domain import policy as model
-from scaler.domain.policy import API_VERSION, ScalingPolicy
+from scaler.domain.policy import API_VERSION, ScalingPolicy, format_duration
+
+
+class _AsWritten(GenerateJsonSchema):
+    """Defaults as a person would write them: pydantic's own way with a timedelta is ISO 8601, which is refused here."""
+
+    def encode_default(self, dft: Any) -> Any:
+        return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
 def policy_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of one InferenceScalingPolicy document, as written in YAML, with its docs."""
-    schema = ScalingPolicy.model_json_schema(by_alias=True, mode="validation")
+    schema = ScalingPolicy.model_json_schema(by_alias=True, mode="validation", schema_generator=_AsWritten)
     schema["required"] = ["apiVersion", "kind", "metadata"]
     for name, field, text in _field_docstrings():
         properties = schema["$defs"].get(name, {}).get("properties", {})

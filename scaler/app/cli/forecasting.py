@@ -149,7 +149,10 @@ def _cell(value: float | None, how: str) -> str:
 
 
 Source = Annotated[Path | None, typer.Option("--trace", help="Recorded demand: CSV or CSV.gz.")]
-Policies = Annotated[Path | None, typer.Option("--policies", help="Instead: endpoints with history in Prometheus.")]
+Policies = Annotated[
+    str | None,
+    typer.Option("--policies", help="Instead: endpoints with history in Prometheus; a folder, a file, or cluster."),
+]
 PolicyOfTrace = Annotated[
     Path | None,
     typer.Option("--policy", help="Whose demand the trace is: its calendar, unit, method and horizon."),

@@ -74,7 +74,8 @@ def _count(replicas: int | None) -> str:
 
 def doctor(
     policies: Annotated[
-        Path | None, typer.Option(help="Folder of policy files, or one file (default: policies).")
+        str | None,
+        typer.Option(help="Folder of policy files, or one file; cluster: custom resources (default: policies)."),
     ] = None,
     store: Annotated[str | None, typer.Option(help="SQLAlchemy URL (default: sqlite:///headstart.db).")] = None,
     prometheus_url: Annotated[str | None, typer.Option(help="Where history comes from.")] = None,

@@ -26,12 +26,15 @@ def validate(
 
 
 def schema(
+    crd: Annotated[
+        bool, typer.Option("--crd", help="Instead: the CustomResourceDefinition, for policies in a cluster.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write it there instead of on stdout.")] = None,
 ) -> None:
     """The JSON Schema of the policy, for editors and for CI."""
-    from scaler.adapters.policies import schema_text
+    from scaler.adapters.policies import definition_text, schema_text
 
-    text = schema_text()
+    text = definition_text() if crd else schema_text()
     if out is None:
         typer.echo(text, nl=not text.endswith("\n"))
     else:

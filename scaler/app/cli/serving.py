@@ -19,7 +19,8 @@ def run(
         str | None, typer.Option(help="HOST:PORT where KEDA is served, in plain gRPC (default: not served).")
     ] = None,
     policies: Annotated[
-        Path | None, typer.Option(help="Folder of policy files, or one file (default: policies).")
+        str | None,
+        typer.Option(help="Folder of policy files, or one file; cluster: custom resources (default: policies)."),
     ] = None,
     store: Annotated[str | None, typer.Option(help="SQLAlchemy URL (default: sqlite:///headstart.db).")] = None,
     prometheus_url: Annotated[

@@ -1,8 +1,10 @@
-"""A target as the service builds it, and policies for targets of every kind and lever."""
+"""A target as the service builds it, policies for targets of every kind and lever, and the rights that are shipped."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from scaler.adapters.clock import SystemClock
 from scaler.adapters.kubernetes.client import ClusterAccess, connect
@@ -20,6 +22,7 @@ from tests.adapters.kubernetes.stage import (
 from tests.servers.api import KubernetesApi
 from tests.servers.cluster import Cluster
 from tests.servers.http import FaultyProxy
+from tests.servers.manifests import CUSTOM_GROUP, CUSTOM_PLURAL
 
 
 @pytest.fixture
@@ -56,3 +59,18 @@ def any_kind(request: pytest.FixtureRequest, api: KubernetesApi, namespace: str)
     """A policy that sets the replicas of a target of some kind, which has one."""
     make_target(api, namespace, request.param)
     return a_policy(namespace, kind=request.param)
+
+
+def shipped_rights() -> list[dict[str, list[str]]]:
+    """The rules of the ClusterRole that is shipped, and the line that it asks to add for a custom resource."""
+    documents = yaml.safe_load_all((Path(__file__).parents[3] / "deploy" / "headstart.yaml").read_text())
+    role = next(document for document in documents if document["kind"] == "ClusterRole")
+    custom = {"apiGroups": [CUSTOM_GROUP], "resources": [f"{CUSTOM_PLURAL}/scale"], "verbs": ["get", "update"]}
+    return [*role["rules"], custom]
+
+
+@pytest.fixture(scope="session")
+def granted(cluster: Cluster) -> str:
+    """A user with these rights and no others."""
+    cluster.grant("headstart", shipped_rights())
+    return "headstart"

@@ -1,11 +1,9 @@
 """The port ScaleTarget on a real API server with real controllers and a real scheduler."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import get_args
 
 import pytest
-import yaml
 
 from scaler.adapters.kubernetes.target import TARGETS, KubernetesTarget
 from scaler.domain.decision import ActuationOutcome
@@ -32,7 +30,6 @@ from tests.servers.http import Fault, FaultyProxy
 from tests.servers.kubelet import FakeKubelet
 from tests.servers.manifests import (
     CUSTOM_GROUP,
-    CUSTOM_PLURAL,
 )
 from tests.servers.processes import wait_until
 
@@ -370,18 +367,9 @@ def test_an_observing_policy_leaves_no_event_and_a_failed_event_costs_nothing(
 # Rights
 
 
-def shipped_rights() -> list[dict[str, list[str]]]:
-    """The rules of the ClusterRole that is shipped, and the line that it asks to add for a custom resource."""
-    documents = yaml.safe_load_all((Path(__file__).parents[3] / "deploy" / "headstart.yaml").read_text())
-    role = next(document for document in documents if document["kind"] == "ClusterRole")
-    custom = {"apiGroups": [CUSTOM_GROUP], "resources": [f"{CUSTOM_PLURAL}/scale"], "verbs": ["get", "update"]}
-    return [*role["rules"], custom]
-
-
-@pytest.fixture(scope="session")
-def with_needed_rights(cluster: Cluster) -> KubernetesTarget:
-    cluster.grant("headstart", shipped_rights())
-    return target_as(cluster, "headstart")
+@pytest.fixture
+def with_needed_rights(cluster: Cluster, granted: str) -> KubernetesTarget:
+    return target_as(cluster, granted)
 
 
 def test_these_rights_are_enough_for_everything(

@@ -1,0 +1,35 @@
+"""The real kubectl, as the user `admin` of the tests' cluster, and the kind of the policies as it is shipped."""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.servers.cluster import Cluster
+
+POLICY_DEFINITION = "inferencescalingpolicies.headstart.dev"
+POLICY_DEFINITION_FILE = Path(__file__).parents[2] / "deploy" / "policy.crd.yaml"
+
+
+class Kubectl:
+    """Runs to the end each time."""
+
+    def __init__(self, programs: Mapping[str, Path], cluster: Cluster) -> None:
+        self._command = [programs["kubectl"], f"--kubeconfig={cluster.kubeconfig}"]
+
+    def says(self, *arguments: str) -> str:
+        """What is printed, also where it fails."""
+        with TemporaryDirectory() as cache:  # else it remembers what kinds there were before
+            command = [*self._command, f"--cache-dir={cache}", *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return done.stdout + done.stderr
+
+    def define_policies(self) -> None:
+        """The server knows the kind of the policies afterwards."""
+        self.says("apply", f"--filename={POLICY_DEFINITION_FILE}")
+        said = self.says("wait", "--for=condition=Established", f"crd/{POLICY_DEFINITION}", "--timeout=30s")
+        assert "condition met" in said, said
+
+    def forget_policies(self) -> None:
+        """The kind is gone afterwards, and all policies with it."""
+        self.says("delete", "crd", POLICY_DEFINITION, "--timeout=60s")
