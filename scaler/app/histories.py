@@ -33,7 +33,7 @@ class History:
 def read_histories(
     *,
     trace: Path | None,
-    policies: Path | str | None,
+    policies: str | None,
     prometheus_url: str | None,
     policy: Path | None = None,
     whole_hours: bool = False,
@@ -109,7 +109,7 @@ def _history(series: DemandSeries, policy: ScalingPolicy | None, if_unseen: str)
     )
 
 
-def _from_metrics(policies: Path | str | None, prometheus_url: str | None, whole_hours: bool) -> Mapping[str, History]:
+def _from_metrics(policies: str | None, prometheus_url: str | None, whole_hours: bool) -> Mapping[str, History]:
     from scaler.adapters.clock import SystemClock
     from scaler.app.bootstrap import build_policies, build_source
     from scaler.app.settings import load_settings

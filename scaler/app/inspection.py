@@ -37,7 +37,7 @@ def histories_to_inspect(environment: Mapping[str, str] | None = None) -> Mappin
     if told.get("HEADSTART_TRACE"):
         return read_histories(trace=Path(told["HEADSTART_TRACE"]), policies=None, prometheus_url=None)
     if told.get("HEADSTART_PROMETHEUS_URL"):
-        policies = Path(told.get("HEADSTART_POLICIES", "policies"))
+        policies = told.get("HEADSTART_POLICIES", "policies")
         found = read_histories(trace=None, policies=policies, prometheus_url=told["HEADSTART_PROMETHEUS_URL"])
         return {key: history for key, history in found.items() if np.isfinite(history.series.values).any()}
     if told.get("HEADSTART_STORE"):

@@ -25,11 +25,12 @@ CHAT = EndpointId("prod", "chat")
 
 
 class Client:
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, address: str) -> None:
+        self.address = address
+        """HOST:PORT."""
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(self._url + path, timeout=10)
+        return requests.get(f"http://{self.address}{path}", timeout=10)
 
 
 class World:
@@ -41,7 +42,7 @@ class World:
         self.settings = load_settings(store=f"sqlite:///{folder}/store.db")
         self.service = self.new_service()
         listener = listen("127.0.0.1", 0)
-        self.client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        self.client = Client(f"127.0.0.1:{listener.getsockname()[1]}")
         self.server = HttpServer(build_app(self.service), listener)
         self.server.start()
 

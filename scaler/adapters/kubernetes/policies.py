@@ -1,6 +1,7 @@
 """The port `PolicySource` on the custom resources of a cluster: read with one list, answered in their status."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from scaler.adapters.kubernetes.client import Json, KubernetesApi, ServedKind
@@ -12,6 +13,8 @@ from scaler.domain.record import DecisionRecord
 from scaler.errors import HeadstartError, PolicyError, TargetNotFound
 
 POLICIES = ServedKind(group=GROUP, version=VERSION, plural=PLURAL)
+STATUSES_PER_TURN = 50
+"""A write takes about 10 ms; those that are left over come with the next turns."""
 
 
 class PolicyResources:
@@ -61,28 +64,37 @@ class PolicyResources:
 
     def tell(self, records: Sequence[DecisionRecord]) -> None:
         """The status of each resource says what became of it and of the decision on it. Written where it said something
-        else; a write that fails ends the writing of this turn, and `problems()` says why."""
+        else, news of another version first; a write that fails ends the writing of this turn, and `problems()` says
+        why."""
         found = self._kept.in_force()
         decided = {str(record.decision.endpoint): record for record in records}
-        self._status_problem = ""
+        news = []
         for resource in self._listed:
-            namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
-            problems = found.problems.get(_origin(resource), ())
-            status = _status(resource, problems, decided.get(f"{namespace}/{name}"))
-            before = resource.get("status", {})
-            if status == before:
-                continue
-            gone = dict.fromkeys(before.keys() - status.keys())
-            try:
-                self._api.patch_status(POLICIES, namespace, name, {"status": {**status, **gone}})
-            except TargetNotFound:
-                continue  # deleted since it was listed
-            except HeadstartError as error:
-                self._status_problem = str(error)
-                return
+            record = decided.get(f"{resource['metadata']['namespace']}/{resource['metadata']['name']}")
+            status = _status(resource, found.problems.get(_origin(resource), ()), record)
+            if status != resource.get("status", {}):
+                news.append((resource, status))
+        news.sort(key=_is_of_the_same_version)
+        self._status_problem = ""
+        try:
+            for resource, status in news[:STATUSES_PER_TURN]:
+                self._write(resource, status)
+        except HeadstartError as error:
+            self._status_problem = str(error)
+
+    def _write(self, resource: Json, status: Mapping[str, Any]) -> None:
+        gone = dict.fromkeys(resource.get("status", {}).keys() - status.keys())
+        namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
+        with suppress(TargetNotFound):  # deleted since it was listed
+            self._api.patch_status(POLICIES, namespace, name, {"status": {**status, **gone}})
 
     def _where(self) -> str:
         return f"namespace {self._namespace}" if self._namespace else "all namespaces"
+
+
+def _is_of_the_same_version(news: tuple[Json, Mapping[str, Any]]) -> bool:
+    resource, status = news
+    return bool(resource.get("status", {}).get("observedGeneration") == status["observedGeneration"])
 
 
 def _origin(resource: Json) -> str:

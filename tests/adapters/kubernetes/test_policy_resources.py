@@ -151,7 +151,7 @@ def test_the_server_writes_no_default_into_a_document(home: NamespaceOfPolicies)
     assert home.read("chat")["spec"] == {"scaleToZero": {}}
 
 
-def test_kubectl_explains_fields_and_knows_the_short_name(
+def test_kubectl_explains_fields_shows_columns_and_waits_for_the_status(
     kubectl: Kubectl, home: NamespaceOfPolicies, namespace: str
 ) -> None:
     wait_until(
@@ -166,6 +166,8 @@ def test_kubectl_explains_fields_and_knows_the_short_name(
     shown = kubectl.says("get", "isp", f"--namespace={namespace}").splitlines()
     assert shown[0].split() == ["NAME", "VALID", "MODE", "READY", "DECIDED", "AGE"]
     assert shown[1].split()[:5] == ["chat", "true", "Observe", "2", "2"]
+    is_valid = "--for=jsonpath={.status.valid}=true"
+    assert "condition met" in kubectl.says("wait", "isp/chat", is_valid, f"--namespace={namespace}", "--timeout=10s")
 
 
 # What is written
@@ -213,6 +215,20 @@ def test_what_is_no_longer_known_leaves_the_status(home: NamespaceOfPolicies) ->
     home.source.load()
     home.source.tell([])
     assert home.status("chat").keys() == {"observedGeneration", "valid", "problems"}
+
+
+def test_many_news_come_over_several_turns_those_of_another_version_first(
+    home: NamespaceOfPolicies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scaler.adapters.kubernetes.policies.STATUSES_PER_TURN", 1)
+    for name in ("chat", "image"):
+        home.put(name, {})
+        home.source.tell(decided(home.source.load()))
+    home.put("image", {"mode": "Recommend"})
+    home.source.tell(decided(home.source.load(), ready=3))
+    assert [home.status(name)["ready"] for name in ("chat", "image")] == [2, 3]
+    home.source.tell(decided(home.source.load(), ready=3))
+    assert [home.status(name)["ready"] for name in ("chat", "image")] == [3, 3]
 
 
 def test_one_that_is_deleted_while_a_turn_decides_is_no_problem(home: NamespaceOfPolicies) -> None:
