@@ -484,6 +484,10 @@ def test_the_schema_is_json_and_knows_the_kind(run: Run) -> None:
     assert json.loads(run("schema").stdout)["title"]
 
 
+def test_the_definition_of_the_custom_resource_is_the_one_that_is_shipped(run: Run) -> None:
+    assert run("schema", "--crd").stdout == (ROOT / "deploy" / "policy.crd.yaml").read_text()
+
+
 def test_a_failed_policy_test_is_exit_code_one_with_expected_and_seen(
     short: Path, policy: Path, tmp_path: Path, run: Run
 ) -> None:

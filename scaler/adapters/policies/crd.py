@@ -18,7 +18,7 @@ _KEEP_UNKNOWN = "x-kubernetes-preserve-unknown-fields"
 _SAID_ALIKE = ("type", "description", "enum", "pattern", "required", "minimum", "maximum", "maxLength")
 _STATUS: Mapping[str, tuple[str, str]] = {
     # field: (type, what it says)
-    "valid": ("boolean", "Whether this version is the one that is gone by. If not, problems says why."),
+    "valid": ("boolean", "Whether Headstart goes by this version; if not, problems says why."),
     "mode": ("string", "What decisions do, once a gate has opened too; absent: nothing is decided for it."),
     "ready": ("integer", "Replicas that are ready; absent: not known."),
     "decided": ("integer", "Replicas of the last decision, carried out as the mode allows; absent: not known."),

@@ -282,6 +282,19 @@ def test_while_the_server_is_silent_the_policies_that_were_read_last_go_on_and_t
     assert (after.spec.mode.value, home.source.problems()) == ("Recommend", ())
 
 
+def test_when_rights_are_taken_away_the_policies_that_were_read_last_go_on_and_that_is_said(
+    proxied: tuple[NamespaceOfPolicies, FaultyProxy],
+) -> None:
+    home, proxy = proxied
+    home.put("chat", {})
+    before = home.source.load()
+    proxy.strike(Fault(method="GET", status=403))
+    assert home.source.load() == before
+    (problem,) = home.source.problems()
+    assert problem.startswith("the policies that were read last go on: ")
+    assert "RBAC rules" in problem
+
+
 def test_of_a_server_that_never_answered_no_policy_is_made_up(
     proxied: tuple[NamespaceOfPolicies, FaultyProxy],
 ) -> None:
