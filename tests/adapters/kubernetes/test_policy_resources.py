@@ -134,15 +134,15 @@ def test_the_server_refuses_what_is_of_another_type_or_out_of_bounds(
 
 
 def test_the_server_keeps_a_field_that_it_does_not_know_and_headstart_refuses_it(home: NamespaceOfPolicies) -> None:
-    spec = {"scaleToZero": {"minIdel": "5m"}, "budget": {"costPerDay": 3}}
+    spec = {"scaleToZero": {"minIdel": "5m"}, "slo": {"colour": "red"}}
     home.put("chat", spec)
     assert home.read("chat")["spec"] == spec
     with pytest.raises(PolicyError):
         home.source.load()
     home.source.tell([])
     assert home.status("chat")["problems"] == [
+        "spec.slo.colour: unknown field; known here: latency, objective, queueWait",
         "spec.scaleToZero.minIdel: unknown field; did you mean minIdle?",
-        "spec.budget.costPerDay: not implemented yet: this release would not act on it; remove it",
     ]
 
 
