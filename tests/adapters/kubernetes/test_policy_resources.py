@@ -250,6 +250,7 @@ def test_policies_of_all_namespaces_are_read_and_each_is_of_its_own(
     NamespaceOfPolicies(cluster.api(), other, home.source).put("chat", {})
     home.put("chat", {})
     everywhere = {str(policy.endpoint) for policy in reading_as(cluster, "admin", "").load()}
+    cluster.api().delete(f"/api/v1/namespaces/{other}")
     assert everywhere >= {f"{namespace}/chat", f"{other}/chat"}
     assert [str(policy.endpoint) for policy in home.source.load()] == [f"{namespace}/chat"]
 
