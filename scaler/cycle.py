@@ -213,11 +213,13 @@ class Cycle:
     def _spent_today(self, policy: ScalingPolicy, replicas: ReplicaState | None, now: datetime) -> float | None:
         """Replica-hours of this local day, from the turns that the log holds of it on."""
         if limit_replica_hours(policy) == inf:
+            self._spends.pop(policy.endpoint, None)  # a budget that comes back is counted from the log again
             return None
         spend = self._spends.get(policy.endpoint)
         if spend is None:
-            for turn in self.log.recent_turns(policy.endpoint, midnight(policy, now)):
-                spend = spent(spend, policy, turn.decided_at, turn.ordered)
+            # From before midnight: what stood there stood on until the day's first turn, over a restart in between.
+            for turn in self.log.recent_turns(policy.endpoint, midnight(policy, now) - LOOK_BACK):
+                spend = spent(spend, policy, turn.decided_at, turn.standing)
         standing = None if replicas is None else replicas.standing
         self._spends[policy.endpoint] = spent(spend, policy, now, standing)
         return self._spends[policy.endpoint].replica_hours

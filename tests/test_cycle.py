@@ -10,7 +10,7 @@ from forecaster.errors import ShortHistory
 from scaler.cycle import Cycle
 from scaler.domain.decision import ActuationOutcome, Reason
 from scaler.errors import ClusterUnavailable, Conflict, PolicyError, SourceUnavailable
-from tests.builders import a_policy, some_replicas
+from tests.builders import NOON, a_policy, some_replicas
 from tests.fakes import FakeAdvisor, FakeClock, FakePolicies, FakeSource, FakeTarget, MemoryLog
 
 
@@ -192,6 +192,42 @@ def test_two_endpoints_that_grow_at_once_stay_within_their_pool_and_the_higher_p
     assert (short.guardrail, short.changed, whole.changed) == ("quota", True, False)
     assert sum(state.desired for state in cycle.target.states.values()) == 8
     assert report.pools["a100"].granted == 8 < report.pools["a100"].asked
+
+
+def after_turns(cycle, n_turns, every=timedelta(minutes=15)):
+    """Replica-hours that the budget had seen spent at the last of them."""
+    for _ in range(n_turns):
+        report = cycle.turn()
+        cycle.clock.advance(every)
+    return report.records[0].snapshot.spent_replica_hours
+
+
+def test_a_days_budget_counts_on_over_a_restart_what_stood_above_a_floor_too(cycle, chat):
+    above = replace(some_replicas(5), desired=2)  # the HPA holds three more
+    cycle.policies.policies = [a_policy({"mode": "Observe", "budget": {"gpuHoursPerDay": 100}}, name="chat")]
+    cycle.target.states = {chat.endpoint: above}
+    assert after_turns(cycle, 5) == pytest.approx(5.0)
+    restarted = replace(cycle, _spends={})
+    restarted.clock.advance(timedelta(hours=2))  # down, and what stood stood on
+    assert after_turns(restarted, 1) == pytest.approx(5.0 + 5 * 2.25)
+
+
+def test_a_restart_over_midnight_counts_what_stood_since(cycle, chat):
+    cycle.policies.policies = [a_policy({"mode": "Observe", "budget": {"gpuHoursPerDay": 100}}, name="chat")]
+    cycle.clock.time = NOON.replace(hour=23, minute=45)
+    after_turns(cycle, 1, every=timedelta(minutes=30))
+    assert after_turns(replace(cycle, _spends={}), 1) == pytest.approx(2 * 0.25)
+
+
+def test_a_budget_that_was_taken_away_and_comes_back_knows_what_stood_meanwhile(cycle, chat):
+    with_budget = [a_policy({"mode": "Observe", "budget": {"gpuHoursPerDay": 100}}, name="chat")]
+    cycle.policies.policies = with_budget
+    after_turns(cycle, 4)
+    cycle.policies.policies = [a_policy({"mode": "Observe"}, name="chat")]
+    cycle.target.states = {chat.endpoint: some_replicas(10)}
+    after_turns(cycle, 4)
+    cycle.policies.policies = with_budget
+    assert after_turns(cycle, 1) == pytest.approx(2 * 1.0 + 10 * 1.0)
 
 
 def test_a_trigger_within_an_hour_sees_the_whole_hour(cycle):

@@ -8,6 +8,9 @@ from datetime import date, datetime, time, timedelta
 from math import floor, inf
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
+from scaler.core.bounds import bounds_of
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.snapshot import Snapshot
 
@@ -56,8 +59,8 @@ def limit_replica_hours(policy: ScalingPolicy) -> float:
 
 
 def affordable(snapshot: Snapshot, least: int) -> int | None:
-    """The most replicas that what is left of the day's budget pays for AHEAD, with `least` to the end of the day after
-    that; never below `least`. None without a budget, or before it is known what was spent.
+    """The most replicas that what is left of the day's budget pays for AHEAD, with the minimum of each later hour to the
+    end of the day; never below `least`, the minimum now. None without a budget, or before it is known what was spent.
 
     Example: 10 replica-hours left three hours before midnight, at least one stands: 8, as 8 + 2 x 1 = 10.
     """
@@ -65,9 +68,16 @@ def affordable(snapshot: Snapshot, least: int) -> int | None:
     if limit == inf or snapshot.spent_replica_hours is None:
         return None
     tomorrow = midnight(snapshot.policy, midnight(snapshot.policy, snapshot.now) + 26 * HOUR)
-    after = max(tomorrow - snapshot.now - AHEAD, timedelta(0))
-    left = limit - snapshot.spent_replica_hours - least * (after / HOUR)
+    after_hours = max((tomorrow - snapshot.now - AHEAD) / HOUR, 0.0)
+    left = limit - snapshot.spent_replica_hours - _minimum_replica_hours(snapshot, after_hours)
     return max(least, floor(left / (AHEAD / HOUR) + 1e-9))
+
+
+def _minimum_replica_hours(snapshot: Snapshot, after_hours: float) -> float:
+    """What the minimum takes in so many hours after AHEAD, each hour by the overrides that are active as it begins."""
+    begins = np.arange(0.0, after_hours)
+    lowest, _ = bounds_of(snapshot.policy, [snapshot.now + AHEAD + hours * HOUR for hours in begins.tolist()])
+    return float(lowest @ np.minimum(1.0, after_hours - begins))
 
 
 def _local(policy: ScalingPolicy, now: datetime) -> datetime:

@@ -34,6 +34,7 @@ class DecisionRecord:
             recommended=decision.recommended,
             current=decision.current,
             ordered=decision.final if written else decision.current,
+            standing=None if self.snapshot.replicas is None else self.snapshot.replicas.standing,
             promoted=decision.mode is Mode.ENFORCE and self.snapshot.policy.spec.mode is Mode.OBSERVE,
         )
 
@@ -60,6 +61,7 @@ class DecisionRecord:
             "signals": _plain(vars(snap.signals)) if snap.signals else None,
             "queue": _plain(snap.queue),
             "reactive": _plain(dict(snap.reactive)),
+            "spent_replica_hours": snap.spent_replica_hours,
             "setting": _plain(vars(snap.choice.setting)) if snap.choice else None,
             "idle": _plain(vars(snap.idle)) if snap.idle else None,
             "demand_per_replica": snap.profile.demand_per_replica,

@@ -50,13 +50,15 @@ class IdleAdvice:
 
 @dataclass(frozen=True, kw_only=True)
 class PastTurn:
-    """What one earlier turn recommended (before stabilisation), had before it, and ordered. `promoted`: its policy
-    observes, and it acted because the gate had opened."""
+    """What one earlier turn recommended (before stabilisation), had before it, and ordered. `standing`: replicas that
+    cost, also above a floor (None: not known). `promoted`: its policy observes, and it acted because the gate had
+    opened."""
 
     decided_at: datetime
     recommended: int
     current: int
     ordered: int
+    standing: int | None = None
     promoted: bool = False
 
 

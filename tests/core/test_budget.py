@@ -43,7 +43,8 @@ def test_the_tighter_limit_holds(budget, hours):
 )
 def test_what_is_left_pays_for_an_order_for_an_hour(what, hours_to_midnight, spent_hours, least, expected):
     now = NOON.replace(hour=0) + (24 - hours_to_midnight) * HOUR
-    snapshot = a_snapshot(policy_of({"gpuHoursPerDay": 48}), now=now, spent_replica_hours=spent_hours)
+    policy = policy_of({"gpuHoursPerDay": 48}, replicas={"min": least, "max": 100})
+    snapshot = a_snapshot(policy, now=now, spent_replica_hours=spent_hours)
     assert affordable(snapshot, least) == expected, what
 
 
@@ -92,3 +93,11 @@ def test_the_minimum_and_what_people_say_of_now_stand_whatever_is_left():
     launch = {"name": "launch", "cron": "0 0 * * *", "duration": "24h", "min": 6}
     assert decided(spent_hours=100.0).final == 1
     assert decided(spent_hours=100.0, overrides=[launch]).final == 6
+
+
+def test_the_minimum_of_an_override_is_kept_back_for_its_own_hours_only():
+    """A floor raised for an hour takes an hour of the budget, not the rest of the day; one that comes later counts."""
+    now = {"name": "launch", "cron": "0 12 * * *", "duration": "1h", "min": 10}
+    later = {"name": "launch", "cron": "0 20 * * *", "duration": "1h", "min": 10}
+    assert decided(spent_hours=0.0, overrides=[now]).final == 13  # 24 - 11 for the hours after the next
+    assert decided(spent_hours=0.0, overrides=[later]).final == 4  # one of these takes 10

@@ -49,5 +49,9 @@ def _rebuild_with_nullable_counts(connection: Connection) -> None:
         index.create(connection)
 
 
-STEPS: Mapping[str, Callable[[Connection], None]] = {"1": _unknown_counts_are_null}
+def _what_stood_is_kept(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE headstart_decisions ADD COLUMN standing INTEGER"))
+
+
+STEPS: Mapping[str, Callable[[Connection], None]] = {"1": _unknown_counts_are_null, "2": _what_stood_is_kept}
 """By the version that each brings up to the next."""

@@ -79,7 +79,14 @@ class SqlStore:
         """Turns decided at `since` or later, oldest first."""
         table = tables.decisions.c
         query = (
-            select(table.decided_at, table.recommended, table.current_replicas, table.ordered, table.mode == PROMOTED)
+            select(
+                table.decided_at,
+                table.recommended,
+                table.current_replicas,
+                table.ordered,
+                table.standing,
+                table.mode == PROMOTED,
+            )
             .where(table.namespace == endpoint.namespace, table.name == endpoint.name)
             .where(table.decided_at >= since.timestamp(), table.ordered >= 0)
             .order_by(table.decided_at)
@@ -87,9 +94,14 @@ class SqlStore:
         with self._transaction(f"read the recent turns of {endpoint}") as connection:
             return tuple(
                 PastTurn(
-                    decided_at=_time(at), recommended=recommended, current=current, ordered=ordered, promoted=promoted
+                    decided_at=_time(at),
+                    recommended=recommended,
+                    current=current,
+                    ordered=ordered,
+                    standing=standing,
+                    promoted=promoted,
                 )
-                for at, recommended, current, ordered, promoted in connection.execute(query)
+                for at, recommended, current, ordered, standing, promoted in connection.execute(query)
             )
 
     def scale_in_held_until(self, endpoint: EndpointId) -> datetime | None:
@@ -281,6 +293,7 @@ def _row_of(record: DecisionRecord) -> dict[str, Any]:
         "recommended": None if turn is None else turn.recommended,
         "current_replicas": None if turn is None else turn.current,
         "ordered": None if turn is None else turn.ordered,
+        "standing": None if turn is None else turn.standing,
         "mode": PROMOTED if turn is not None and turn.promoted else decision.mode.value,
         "hold_scale_in_until": _epoch(decision.hold_scale_in_until),
         "record": json.dumps(record.as_row()),

@@ -14,7 +14,7 @@ from sqlalchemy import (
     Text,
 )
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 """Bump when a column changes its meaning or goes away, with a step in migrations.py: an older store is brought up when
 it is opened, one that no step leads from is refused."""
 
@@ -40,6 +40,7 @@ decisions = Table(
     Column("mode", String(16), nullable=False),
     Column("hold_scale_in_until", Double),
     Column("record", Text, nullable=False),  # DecisionRecord.as_row() as JSON
+    Column("standing", Integer),  # null: not known, or not kept yet
     Index("headstart_decisions_by_endpoint", "namespace", "name", "decided_at"),
 )
 

@@ -11,5 +11,8 @@ def budget(case: Case, order: int) -> GuardrailVerdict:
     if most is None:
         return unchanged("budget", order)
     spent, limit = case.snapshot.spent_replica_hours, limit_replica_hours(case.snapshot.policy)
-    why = f"{spent:.1f} of the day's {limit:.1f} replica-hours are spent: they pay for {most} from now on"
+    kept = ", with the minimum to midnight" if case.snapshot.policy.spec.replicas.min else ""
+    why = (
+        f"{spent:.1f} of the day's {limit:.1f} replica-hours are spent: what is left pays for {most} for an hour{kept}"
+    )
     return verdict("budget", order, min(order, most), Reason.BUDGET, why)
