@@ -32,7 +32,8 @@ class Claim:
 class PoolUse:
     """GPUs of one pool in one turn: its size, what its endpoints asked for, and what they were granted.
 
-    What policies that only observe have, and what stands where nothing can be ordered, counts as both.
+    What policies that only observe have, what stands where nothing can be ordered, and what stands beyond an order (the
+    other autoscaler of a floor holds it, or it is going) counts as both.
     """
 
     gpus: int
@@ -81,22 +82,35 @@ def within_pools(
         scaled = {turns[i][0].policy.scaled for i in orders}
         # Who only watches a target, beside the one that orders or beside others, holds no GPUs of its own.
         watched = {turns[i][0].policy.scaled: turns[i] for i in members if turns[i][0].policy.scaled not in scaled}
-        others = [_standing_gpus(*turn) for turn in watched.values()]
-        known = [count for count in others if count is not None]
-        occupied = sum(known)
+        others = {turn[0].endpoint: _standing_gpus(*turn) for turn in watched.values()}
+        unknown = [str(endpoint) for endpoint, count in others.items() if count is None]
+        occupied = sum(count for count in others.values() if count is not None)
         claims = list(orders.values())
-        if len(known) < len(others):
+        beyond = sum(max(0, one.standing - one.asked) * one.gpus_per_replica for one in claims)
+        size = f"pool {pool} has {gpus} GPUs"
+        if unknown:
             granted = {one.endpoint: min(one.asked, max(one.standing, one.least)) for one in claims}
+            size += f", but what stands of {', '.join(unknown)} is not known, and nobody grows meanwhile"
         else:
-            granted = dict(share_out(claims, gpus - occupied))
+            granted = _shared_beside(claims, gpus - occupied, beyond)
+            if occupied + beyond > 0:
+                size += f", {occupied + beyond} of them taken by what no order moves"
         for i, claim in orders.items():
-            decisions[i] = _with_verdict(decisions[i], pool, gpus, granted[claim.endpoint])
+            decisions[i] = _with_verdict(decisions[i], size, granted[claim.endpoint])
         uses[pool] = PoolUse(
             gpus=gpus,
-            asked=occupied + sum(one.asked * one.gpus_per_replica for one in claims),
-            granted=occupied + sum(granted[one.endpoint] * one.gpus_per_replica for one in claims),
+            asked=occupied + beyond + sum(one.asked * one.gpus_per_replica for one in claims),
+            granted=occupied + beyond + sum(granted[one.endpoint] * one.gpus_per_replica for one in claims),
         )
     return decisions, uses
+
+
+def _shared_beside(claims: Sequence[Claim], gpus: int, beyond: int) -> dict[EndpointId, int]:
+    """`gpus` shared out while `beyond` of them are held by replicas that nobody asks for: nobody grows into those, and
+    nobody gives way to them."""
+    shares = share_out(claims, gpus)
+    free = share_out(claims, gpus - beyond) if beyond else shares
+    return {one.endpoint: min(shares[one.endpoint], max(free[one.endpoint], one.standing)) for one in claims}
 
 
 def _draws_from(snapshot: Snapshot, pool: str) -> bool:
@@ -124,20 +138,22 @@ def _claim(snapshot: Snapshot, decision: Decision) -> Claim:
 
 
 def _standing_gpus(snapshot: Snapshot, decision: Decision) -> int | None:
-    """Of an endpoint whose order is not carried out; None: not known."""
+    """Of an endpoint whose replicas are not shared out, with what a hold orders to its minimum; None: not known."""
     each, replicas = snapshot.policy.spec.target.gpus_per_replica, snapshot.replicas
-    if replicas is not None:
-        return each * replicas.standing
-    return None if decision.final is None else each * decision.final
+    orders = decision.mode is Mode.ENFORCE or replicas is None
+    counts = [replicas.standing] if replicas is not None else []
+    if orders and decision.final is not None:
+        counts.append(decision.final)
+    return each * max(counts) if counts else None
 
 
-def _with_verdict(decision: Decision, pool: str, gpus: int, granted: int) -> Decision:
+def _with_verdict(decision: Decision, size: str, granted: int) -> Decision:
     short = granted != decision.final
     verdict = GuardrailVerdict(
         guardrail="quota",
         before=decision.final,
         after=granted,
         reason_code=Reason.QUOTA if short else Reason.UNCHANGED,
-        reason=f"pool {pool} has {gpus} GPUs: {granted} of {decision.final} replicas" if short else "nothing to change",
+        reason=f"{size}: {granted} of {decision.final} replicas" if short else "nothing to change",
     )
     return replace(decision, final=granted, verdicts=(*decision.verdicts, verdict))

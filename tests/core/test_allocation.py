@@ -1,5 +1,7 @@
 """A pool's GPUs: minima first, then by priority, equals alike, nothing left over that could be used."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +150,25 @@ def test_a_policy_that_watches_beside_the_one_that_orders_holds_no_gpus_of_its_o
     snapshots = [a_snapshot(policy, signals=some_signals(2, ahead=8)) for policy in (acting, *watching)]
     decisions, uses = within_pools([(snapshot, decide(snapshot)) for snapshot in snapshots], {"a100": 6})
     assert (decisions[0].final, uses["a100"].granted) == (6, 6)
+
+
+def test_what_stands_above_an_order_is_not_free_and_nobody_gives_way_to_it():
+    """An HPA holds eight where its floor is two: nobody grows into the six, and nobody loses what stands to them."""
+    floor = a_policy({"target": {"pool": "a100"}}, name="image")
+    held = a_snapshot(floor, replicas=replace(some_replicas(8), desired=2), signals=some_signals(2.0))
+    decisions, uses = within_pools([a_turn("chat", 6.8, 4), (held, decide(held))], {"a100": 10})
+    assert [decision.final for decision in decisions] == [4, 2]
+    assert "pool a100 has 10 GPUs, 6 of them taken by what no order moves: 4 of 8" in decisions[0].sentence()
+    assert uses["a100"] == PoolUse(gpus=10, asked=16, granted=12)
+
+
+def test_what_a_hold_orders_to_its_minimum_is_not_free():
+    policy = a_policy({"target": {"pool": "a100"}, "replicas": {"min": 5}}, name="image")
+    blind = a_snapshot(policy, replicas=some_replicas(2), signals=None)
+    assert orders([a_turn("chat", 6.8, 4), (blind, decide(blind))], a100=10) == [5, 5]
+
+
+def test_an_order_cut_for_what_is_not_known_says_of_whom():
+    silent = a_turn("image", 4.2, -1)
+    cut = within_pools([a_turn("chat", 6.8, 4), silent], {"a100": 100})[0][0]
+    assert "but what stands of prod/image is not known, and nobody grows meanwhile: 4 of 8" in cut.sentence()
