@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 
-from scaler.domain.policy import ScalingPolicy
+from scaler.domain.policy import ScalingPolicy, Workload
 from scaler.errors import SettingsError
 from scaler.simulator.own import own_advisor
 from scaler.simulator.replay import OWN, run_replay
@@ -28,6 +28,13 @@ class Choice:
     path: tuple[str, ...]
     values: tuple[str, ...]
     only_to_zero: bool = False
+    of_batch: bool = False
+    """A backlog is planned by it too; the others do nothing there, and validate refuses them."""
+
+    def is_read_by(self, policy: ScalingPolicy) -> bool:
+        if policy.spec.workload is Workload.BATCH:
+            return self.of_batch
+        return policy.spec.scale_to_zero.enabled or not self.only_to_zero
 
     def of(self, document: Mapping[str, Any]) -> str:
         found: Any = document
@@ -47,11 +54,13 @@ CHOICES = (
         name="utilization",
         path=("spec", "capacity", "utilization", "target"),
         values=("0.6", "0.7", "0.8", "0.85", "0.9", "0.95", "1"),
+        of_batch=True,
     ),
     Choice(
         name="window",
         path=("spec", "behavior", "scaleDown", "stabilizationWindow"),
         values=("auto", "0s", "1m", "2m", "5m", "10m"),
+        of_batch=True,
     ),
     Choice(name="risk", path=("spec", "forecast", "risk"), values=("auto", "0.8", "0.9", "0.95", "0.98", "0.99")),
     Choice(
@@ -108,7 +117,7 @@ def search(request: ReplayRequest, *, trials: int, seed: int, progress: Callable
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     document = policy.document()
-    searched = [choice for choice in CHOICES if policy.spec.scale_to_zero.enabled or not choice.only_to_zero]
+    searched = [choice for choice in CHOICES if choice.is_read_by(policy)]
     study.enqueue_trial({choice.name: choice.of(document) for choice in searched}, skip_if_exists=True)
     seen: list[Trial] = []
 

@@ -23,3 +23,8 @@ def test_a_search_that_never_kept_the_objective_says_so() -> None:
     )
     assert "risk = 0.99" in Found(present=present, best=better, objective=0.6).sentence()
     assert "keeps" not in Found(present=present, best=better, objective=0.6).sentence()
+
+
+def test_a_backlog_is_tuned_by_nothing_that_its_policy_may_not_hold() -> None:
+    batch = a_policy({"workload": "Batch", "scaleToZero": {"enabled": True}})
+    assert [choice.name for choice in CHOICES if choice.is_read_by(batch)] == ["utilization", "window"]
