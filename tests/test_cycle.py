@@ -194,6 +194,13 @@ def test_two_endpoints_that_grow_at_once_stay_within_their_pool_and_the_higher_p
     assert report.pools["a100"].granted == 8 < report.pools["a100"].asked
 
 
+def test_turns_look_back_on_what_the_target_was_asked_for(cycle):
+    cycle.source.demand = 9.0
+    (record,) = cycle.turn().records
+    allowed = replace(record, actuation=replace(record.actuation, asked=3))
+    assert record.past_turn().ordered > 3 == allowed.past_turn().ordered
+
+
 def after_turns(cycle, n_turns, every=timedelta(minutes=15)):
     """Replica-hours that the budget had seen spent at the last of them."""
     for _ in range(n_turns):

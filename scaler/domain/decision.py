@@ -123,7 +123,9 @@ class ActuationOutcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Actuation:
-    """What came of an order. `detail` says why it failed or was not carried out in full; empty otherwise."""
+    """What came of an order. `detail` says why it failed or was not carried out in full; empty otherwise. `asked` is
+    what the target was asked for, which its own autoscaler may bound (None: as decided)."""
 
     outcome: ActuationOutcome
     detail: str = ""
+    asked: int | None = None

@@ -29,11 +29,12 @@ class DecisionRecord:
         if decision.recommended is None or decision.current is None or decision.final is None:
             return None
         written = self.actuation.outcome in (ActuationOutcome.ORDERED, ActuationOutcome.UNCHANGED)
+        asked = decision.final if self.actuation.asked is None else self.actuation.asked
         return PastTurn(
             decided_at=decision.decided_at,
             recommended=decision.recommended,
             current=decision.current,
-            ordered=decision.final if written else decision.current,
+            ordered=asked if written else decision.current,
             standing=None if self.snapshot.replicas is None else self.snapshot.replicas.standing,
             promoted=decision.mode is Mode.ENFORCE and self.snapshot.policy.spec.mode is Mode.OBSERVE,
         )

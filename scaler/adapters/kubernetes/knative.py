@@ -37,19 +37,24 @@ class KnativeMinScale:
         self._api = api
 
     def read(self, policy: ScalingPolicy) -> TargetReading:
-        """`desired` is the sum over the revisions. Raises TargetNotFound also while no revision takes traffic."""
+        """`desired` is the sum over the revisions; it is not ordered while the traffic is split another way. `most` is
+        what no revision's share is above its own max-scale at: Knative refuses a min-scale above that.
+
+        Raises TargetNotFound also while no revision takes traffic.
+        """
         namespace, name = policy.endpoint.namespace, policy.target_name
         service = self._api.read_object(SERVICES, namespace, name)
         floors = [self._floor(namespace, revision, percent) for revision, percent in traffic_of(service).items()]
         if not floors:
             raise TargetNotFound(f"Knative Service {namespace}/{name}: no revision takes its traffic yet")
-        bounded = all(one.most for one in floors)
+        desired, percents = sum(one.replicas for one in floors), [one.percent for one in floors]
         return TargetReading(
-            desired=sum(one.replicas for one in floors),
+            desired=desired,
+            is_ordered=[one.replicas for one in floors] == split(desired, percents),
             version=_version(floors),
             uid=service["metadata"]["uid"],
             selector=f"serving.knative.dev/service={name}",
-            most=sum(one.most for one in floors) if bounded else None,
+            most=min((one.most * sum(percents) // one.percent for one in floors if one.most), default=None),
         )
 
     def write(self, policy: ScalingPolicy, replicas: int, version: str) -> None:

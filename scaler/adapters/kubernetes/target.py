@@ -82,14 +82,14 @@ class KubernetesTarget:
         read = self._targets.get(policy.endpoint)
         asked, limited = _within(read, replicas)
         if seen.desired == asked and (read is None or read.is_ordered):
-            return Actuation(outcome=ActuationOutcome.UNCHANGED, detail=limited)
+            return Actuation(outcome=ActuationOutcome.UNCHANGED, detail=limited, asked=asked)
         try:
             self._lever(policy).write(policy, asked, seen.version)
         except Conflict as error:
             return Actuation(outcome=ActuationOutcome.CONFLICT, detail=str(error))
         except ClusterUnavailable as error:
             return Actuation(outcome=ActuationOutcome.FAILED, detail=str(error))
-        return Actuation(outcome=ActuationOutcome.ORDERED, detail=limited)
+        return Actuation(outcome=ActuationOutcome.ORDERED, detail=limited, asked=asked)
 
     def announce(self, policy: ScalingPolicy, decision: Decision) -> None:
         """An event on the target, unless it is only observed. One that fails costs no order: it is logged."""

@@ -59,6 +59,26 @@ def test_an_order_made_before_the_traffic_moved_is_a_conflict(
     assert min_scales(api, namespace) == {"chat-00001": ("1", "1"), "chat-00002": ("8", "8")}
 
 
+def test_a_floor_that_stays_follows_the_traffic(target: KubernetesTarget, api: KubernetesApi, namespace: str) -> None:
+    make_knative_service(api, namespace, {"chat-00001": 90, "chat-00002": 10})
+    policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
+    target.order(policy, 10, settled(target, policy))
+    assert target.order(policy, 10, settled(target, policy)).outcome is ActuationOutcome.UNCHANGED
+    moved = [{"revisionName": "chat-00001", "percent": 20}, {"revisionName": "chat-00002", "percent": 80}]
+    api.patch(f"{KNATIVE}/{namespace}/services/chat/status", {"status": {"traffic": moved}})
+    assert target.order(policy, 10, settled(target, policy)).outcome is ActuationOutcome.ORDERED
+    assert min_scales(api, namespace) == {"chat-00001": ("2", "2"), "chat-00002": ("8", "8")}
+
+
+def test_no_revision_gets_a_floor_above_its_own_maximum(
+    target: KubernetesTarget, api: KubernetesApi, namespace: str
+) -> None:
+    make_knative_service(api, namespace, {"chat-00001": 90, "chat-00002": 10}, most="5")
+    policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
+    assert "asked for 5, the most" in target.order(policy, 9, settled(target, policy)).detail
+    assert min_scales(api, namespace) == {"chat-00001": ("5", "5"), "chat-00002": ("0", "0")}
+
+
 @pytest.mark.parametrize(
     ("replicas", "percents", "shares"),
     [
@@ -95,7 +115,9 @@ def test_a_floor_of_an_inference_service_stays_within_its_own_bounds(
 ) -> None:
     make_inference_service(api, namespace, most=4)
     policy = a_policy(namespace, kind="serving.kserve.io/v1beta1/InferenceService", actuation="KServeMinReplicas")
-    assert "asked for 4, the most" in target.order(policy, 9, settled(target, policy)).detail
+    for _ in range(2):  # as often as it is ordered: rates and holds go by what was asked for
+        most = target.order(policy, 9, settled(target, policy))
+        assert ("asked for 4, the most" in most.detail, most.asked) == (True, 4)
     assert "asked for 1, the least" in target.order(policy, 0, settled(target, policy)).detail
     assert settled(target, policy).desired == 1
 
