@@ -156,10 +156,11 @@ def _without_stale_forecast(
 
 def _why_stale(snapshot: Snapshot) -> str:
     """Why the reading cannot be planned from; "" when it can."""
-    signals = snapshot.signals
-    if signals is None or isnan(signals.demand_now) or isnan(signals.demand_ahead):
+    signals, is_batch = snapshot.signals, snapshot.policy.spec.workload is Workload.BATCH
+    # Of a backlog that is known, arrivals tell only how long it has waited: not seen, it is taken for older.
+    if signals is None or (not is_batch and (isnan(signals.demand_now) or isnan(signals.demand_ahead))):
         return snapshot.problem or "demand is not known"
-    if snapshot.policy.spec.workload is Workload.BATCH and isnan(snapshot.queue):
+    if is_batch and isnan(snapshot.queue):
         return snapshot.problem or "the backlog is not known: nothing fresh of the preset's queue"
     if _is_fresh(snapshot, signals):
         return ""

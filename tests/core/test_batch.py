@@ -100,6 +100,12 @@ def test_a_backlog_that_is_not_known_is_held():
     assert "the backlog is not known" in decision.sentence()
 
 
+def test_arrivals_that_are_not_seen_only_make_a_backlog_older():
+    unseen = float("nan")
+    assert decided(0.4 * PLANNED, [0.4 * PLANNED, unseen]).final == 0
+    assert decided(0.4 * PLANNED, [unseen] * 60).final > 0
+
+
 def test_the_deadline_says_how_far_back_arrivals_are_looked_at():
     short = decided(3000.0, [3000.0, *[0.0] * 20], slo={"queueWait": "30m"})
     long = decided(3000.0, [3000.0, *[0.0] * 20], slo={"queueWait": "3h"})
