@@ -459,6 +459,15 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
         ),
         ("forecast: {history: 6h, horizon: 1h}", "history 6h: with less than 12h"),
         ("budget: {priority: 200}", "priority 200 without spec.target.pool"),
+        ("{replicas: {min: 2}, budget: {gpuHoursPerDay: 40}}", "40 replica-hours a day, spec.replicas.min 2 takes 48"),
+        (
+            "{target: {gpusPerReplica: 8}, budget: {gpuHoursPerDay: 4}}",
+            "0.5 replica-hours a day: less than one replica",
+        ),
+        (
+            "{target: {gpusPerReplica: 0}, budget: {gpuHoursPerDay: 4}}",
+            "gpuHoursPerDay with spec.target.gpusPerReplica",
+        ),
         ("safety: {maxForecastAge: 5m}", "maxForecastAge 5m with spec.safety.missingMetrics Hold"),
         (
             "{workload: Batch, demand: {preset: kafka}, slo: {queueWait: 1h}, safety: {missingMetrics: LastGood}}",

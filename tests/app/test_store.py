@@ -77,6 +77,7 @@ def test_rows_are_read_as_they_were_recorded_newest_first(url: str) -> None:
     rows = store.last_rows(CHAT, 2)
     assert [row["id"] for row in rows] == [report.records[0].decision.id for report in reversed(reports[1:])]
     assert rows[0] == reports[2].records[0].as_row()
+    assert store.recent_turns(CHAT, MORNING) == tuple(report.records[0].past_turn() for report in reports)
     assert store.endpoints() == [CHAT]
 
 

@@ -13,6 +13,7 @@ from scaler.adapters.policies.documents import Document, FieldPath, shown
 from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
+from scaler.core.budget import limit_replica_hours
 from scaler.domain.policy import Budget, Mode, Safety, ScaleToZero, ScalingPolicy, Workload, format_duration
 
 KIND_OF = {
@@ -96,6 +97,7 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
         found.append(
             f"spec.budget.priority {spec.budget.priority} without spec.target.pool: it says who gives way in a pool"
         )
+    found += _senseless_budget(policy)
     if spec.forecast.horizon > spec.forecast.history:
         found.append(
             f"spec.forecast.horizon {format_duration(spec.forecast.horizon)} above spec.forecast.history "
@@ -133,6 +135,28 @@ def warnings_for(policy: ScalingPolicy) -> list[str]:
     if spec.safety.promote is not None and spec.mode is not Mode.OBSERVE:
         found.append(
             f"spec.safety.promote with spec.mode {spec.mode}: the gate is passed by policies that Observe only"
+        )
+    return found
+
+
+def _senseless_budget(policy: ScalingPolicy) -> list[str]:
+    spec, hours = policy.spec, limit_replica_hours(policy)
+    lowest = spec.replicas.min
+    found = []
+    if spec.budget.gpu_hours_per_day is not None and spec.target.gpus_per_replica == 0:
+        found.append(
+            "spec.budget.gpuHoursPerDay with spec.target.gpusPerReplica 0: a replica without a GPU spends none of it; "
+            "take spec.budget.costPerDay"
+        )
+    if hours < 24 * lowest:
+        found.append(
+            f"spec.budget pays for {hours:g} replica-hours a day, spec.replicas.min {lowest} takes {24 * lowest}: the "
+            "minimum stands all the same, and nothing above it is ever ordered"
+        )
+    elif hours < 1:
+        found.append(
+            f"spec.budget pays for {hours:g} replica-hours a day: less than one replica for the hour that an order must "
+            "be paid for, so none is ordered before the day's last one"
         )
     return found
 
