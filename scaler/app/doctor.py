@@ -77,6 +77,8 @@ def _pools(settings: Settings, policies: Sequence[ScalingPolicy]) -> Iterator[Fi
         else:
             text = f"{gpus} GPUs for {len(members)} policies"
         yield Finding(what=f"pool {pool}", found=text, fine=bool(members) and least <= gpus)
+    for pool in sorted(named - settings.pools.keys()) if settings.pools else ():
+        yield Finding(what=f"pool {pool}", found="no limit: HEADSTART_POOLS does not name it", fine=True)
 
 
 def _demand(

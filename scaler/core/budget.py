@@ -59,8 +59,8 @@ def limit_replica_hours(policy: ScalingPolicy) -> float:
 
 
 def affordable(snapshot: Snapshot, least: int) -> int | None:
-    """The most replicas that what is left of the day's budget pays for AHEAD, with the minimum of each later hour to the
-    end of the day; never below `least`, the minimum now. None without a budget, or before it is known what was spent.
+    """The most replicas that what is left of the day's budget pays for AHEAD, with each later minimum to midnight;
+    never below `least`, the minimum now. None without a budget, or before it is known what was spent.
 
     Example: 10 replica-hours left three hours before midnight, at least one stands: 8, as 8 + 2 x 1 = 10.
     """

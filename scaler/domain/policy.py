@@ -454,8 +454,8 @@ class Promote(_Part):
 
 class Safety(_Part):
     missing_metrics: Literal["Hold", "LastGood", "Floor"] = "Hold"
-    """Hold: keep what is ordered. LastGood: the last reading, up to maxForecastAge. Floor: never below replicas.min,
-    hold.
+    """Hold: keep what is ordered. LastGood: the last reading, up to maxForecastAge. Floor: as
+    Hold, and at least one replica. Under each of them replicas.min and active overrides hold.
     """
     max_forecast_age: PositiveDuration = timedelta(minutes=30)
     max_premium: NonNegative = 0.05

@@ -76,8 +76,10 @@ def test_a_pool_that_nobody_draws_from_or_that_is_too_small_is_told(
         kubeconfig=tmp_path / "nowhere",
         pools=pools,
     )
-    (pool,) = [one for one in examine(settings) if one.what.startswith("pool ")]
+    pools_found = {one.what: one for one in examine(settings) if one.what.startswith("pool ")}
+    pool = pools_found[f"pool {pools.partition('=')[0]}"]
     assert (pool.fine, said in pool.found) == (fine, True), pool.found
+    assert ("no limit" in pools_found["pool a100"].found) is not pools.startswith("a100")
 
 
 def test_demand_is_told_in_its_unit_and_a_level_is_no_rate(tmp_path: Path, policies: Path) -> None:

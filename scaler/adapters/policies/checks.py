@@ -155,8 +155,8 @@ def _senseless_budget(policy: ScalingPolicy) -> list[str]:
         )
     elif hours < 1:
         found.append(
-            f"spec.budget pays for {hours:g} replica-hours a day: less than one replica for the hour that an order must "
-            "be paid for, so none is ordered before the day's last one"
+            f"spec.budget pays for {hours:g} replica-hours a day: less than one replica for the hour that an order "
+            "must be paid for, so none is ever ordered"
         )
     return found
 
