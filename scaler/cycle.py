@@ -335,10 +335,10 @@ def _may_hold(policy: ScalingPolicy) -> bool:
 
 def _minutes_needed(policy: ScalingPolicy) -> int:
     """How many of the last minutes the policy's triggers, its panic or the deadline of its backlog look at."""
-    if policy.spec.workload is Workload.BATCH:
-        return ceil(policy.spec.slo.queue_wait / timedelta(minutes=1))
-    looks = bool(policy.spec.triggers) or policy.spec.reactive.panic.window > timedelta(minutes=1)
-    return 1 + LONGEST_WINDOW // timedelta(minutes=1) if looks else 0
+    minute, is_batch = timedelta(minutes=1), policy.spec.workload is Workload.BATCH
+    deadline_minutes = ceil(policy.spec.slo.queue_wait / minute) if is_batch else 0
+    looks = bool(policy.spec.triggers) or policy.spec.reactive.panic.window > minute
+    return max(deadline_minutes, 1 + LONGEST_WINDOW // minute if looks else 0)
 
 
 def _advice_for_batch(reading: Reading, profile: CapacityProfile) -> Advice:

@@ -244,6 +244,11 @@ def test_a_trigger_within_an_hour_sees_the_whole_hour(cycle):
     cycle.source.lately = np.repeat([1.0, *[2.0] * 59, 3.0], 4)
     verdicts = cycle.turn().records[0].decision.verdicts
     assert [verdict.after for verdict in verdicts if verdict.reason_code is Reason.TRIGGER] == [20]
+    # Also where the deadline of a backlog looks back less far.
+    backlog = {"workload": "Batch", "demand": {"preset": "kafka"}, "slo": {"queueWait": "10m"}}
+    cycle.policies.policies = [a_policy(backlog | {"triggers": [grow]}, name="chat")]
+    verdicts = cycle.turn().records[0].decision.verdicts
+    assert [verdict.after for verdict in verdicts if verdict.reason_code is Reason.TRIGGER] == [20]
 
 
 def test_a_hold_of_a_trigger_survives_from_turn_to_turn(cycle):

@@ -35,11 +35,12 @@ class EventWriter:
     def __init__(self, api: KubernetesApi, to_wall: Callable[[datetime], datetime]) -> None:
         self._api = api
         self._to_wall = to_wall
-        self._told: dict[tuple[EndpointId, str], _Told] = {}
+        self._told: dict[tuple[EndpointId, str, str], _Told] = {}
 
     def write(self, policy: ScalingPolicy, decision: Decision, target_uid: str) -> None:
         """Raises ClusterUnavailable or Forbidden where the event was not written; it is then tried anew next time."""
-        key = (policy.endpoint, reason_of(decision))
+        # A target that was made anew has another uid, and whoever describes it sees the events of that one only.
+        key = (policy.endpoint, reason_of(decision), target_uid)
         told = self._told.get(key)
         if told is None:
             self._told[key] = self._create(policy, decision, target_uid)
