@@ -19,7 +19,7 @@ from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import LONGEST_WINDOW, Mode, ScalingPolicy, Workload
 from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw
-from scaler.domain.snapshot import ControlSignals, Snapshot
+from scaler.domain.snapshot import ControlSignals, PastTurn, Snapshot
 from scaler.errors import HeadstartError
 from scaler.ports import Advice, Advisor, Clock, DecisionLog, DemandSource, PolicySource, Reading, ScaleTarget
 
@@ -27,6 +27,8 @@ TURN = timedelta(seconds=15)
 """As the HPA's sync period: a decision is no older than the metrics it reads."""
 LOOK_BACK = LONGEST_WINDOW
 LOOK_BACK_AT_LEAST = timedelta(minutes=2)
+PROMOTION_LASTS = timedelta(days=1)
+"""A service that was down, or blind, for longer asks the gate anew."""
 SLOWEST_STARTUP = 4.0
 """Start-ups that take longer than the policy expects by more than this factor are looked back at in part."""
 
@@ -202,13 +204,21 @@ class Cycle:
             reactive=reading.reactive if reading else {},
             choice=advice.choice,
             idle=advice.idle,
-            recent=tuple(self.log.recent_turns(endpoint, now - look_back(policy))),
+            recent=self._recent_turns(policy, now),
             demand_lately=_by_minute(reading.recent, _minutes_needed(policy)) if reading else (),
             held_in_until=self.log.scale_in_held_until(endpoint) if _may_hold(policy) else None,
             spent_replica_hours=self._spent_today(policy, replicas, now),
             turn=self.turn_length,
             problem=problem or advice.problem,
         )
+
+    def _recent_turns(self, policy: ScalingPolicy, now: datetime) -> tuple[PastTurn, ...]:
+        """As far back as the policy looks; where no turn is left there, the last one, if a promoted policy made it."""
+        turns = tuple(self.log.recent_turns(policy.endpoint, now - look_back(policy)))
+        if turns or policy.spec.safety.promote is None:
+            return turns
+        last = self.log.recent_turns(policy.endpoint, now - PROMOTION_LASTS)[-1:]
+        return tuple(turn for turn in last if turn.promoted)
 
     def _spent_today(self, policy: ScalingPolicy, replicas: ReplicaState | None, now: datetime) -> float | None:
         """Replica-hours of this local day, from the turns that the log holds of it on."""

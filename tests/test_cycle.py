@@ -9,6 +9,7 @@ import pytest
 from forecaster.errors import ShortHistory
 from scaler.cycle import Cycle
 from scaler.domain.decision import ActuationOutcome, Reason
+from scaler.domain.policy import Mode
 from scaler.errors import ClusterUnavailable, Conflict, PolicyError, SourceUnavailable
 from tests.builders import NOON, a_policy, some_replicas
 from tests.fakes import FakeAdvisor, FakeClock, FakePolicies, FakeSource, FakeTarget, MemoryLog
@@ -199,6 +200,16 @@ def test_turns_look_back_on_what_the_target_was_asked_for(cycle):
     (record,) = cycle.turn().records
     allowed = replace(record, actuation=replace(record.actuation, asked=3))
     assert record.past_turn().ordered > 3 == allowed.past_turn().ordered
+
+
+@pytest.mark.parametrize(("hours_down", "mode"), [(0.5, Mode.ENFORCE), (5, Mode.ENFORCE), (30, Mode.OBSERVE)])
+def test_who_was_promoted_stays_acting_over_a_downtime(cycle, hours_down, mode):
+    gated = a_policy({"mode": "Observe", "safety": {"promote": {"after": "3d"}}}, name="chat")
+    cycle.policies.policies = [gated]
+    (record,) = cycle.turn().records
+    cycle.log.records = [replace(record, decision=replace(record.decision, mode=Mode.ENFORCE))]
+    cycle.clock.advance(timedelta(hours=hours_down))
+    assert cycle.turn().records[0].decision.mode is mode
 
 
 def after_turns(cycle, n_turns, every=timedelta(minutes=15)):
