@@ -66,6 +66,20 @@ def share_out(claims: Sequence[Claim], gpus: int) -> Mapping[EndpointId, int]:
     return granted
 
 
+def share_beside(claims: Sequence[Claim], gpus: int, beyond: int) -> dict[EndpointId, int]:
+    """`gpus` shared out while `beyond` of them are held by replicas that nobody asks for: nobody grows into those, and
+    nobody gives way to them."""
+    shares = dict(share_out(claims, gpus))
+    if not beyond:
+        return shares
+    # Each keeps of its share what stands already; growth has what is left over then.
+    growing = [
+        replace(one, least=max(one.least, min(one.standing, shares[one.endpoint])), asked=shares[one.endpoint])
+        for one in claims
+    ]
+    return dict(share_out(growing, gpus - beyond))
+
+
 def within_pools(
     turns: Sequence[tuple[Snapshot, Decision]], pools: Mapping[str, int]
 ) -> tuple[list[Decision], Mapping[str, PoolUse]]:
@@ -92,9 +106,9 @@ def within_pools(
             granted = {one.endpoint: min(one.asked, max(one.standing, one.least)) for one in claims}
             size += f", but what stands of {', '.join(unknown)} is not known, and nobody grows meanwhile"
         else:
-            granted = _shared_beside(claims, gpus - occupied, beyond)
+            granted = share_beside(claims, gpus - occupied, beyond)
             if occupied + beyond > 0:
-                size += f", {occupied + beyond} of them taken by what no order moves"
+                size += f", {occupied + beyond} of them taken beside these orders"
         for i, claim in orders.items():
             decisions[i] = _with_verdict(decisions[i], size, granted[claim.endpoint])
         uses[pool] = PoolUse(
@@ -103,14 +117,6 @@ def within_pools(
             granted=occupied + beyond + sum(granted[one.endpoint] * one.gpus_per_replica for one in claims),
         )
     return decisions, uses
-
-
-def _shared_beside(claims: Sequence[Claim], gpus: int, beyond: int) -> dict[EndpointId, int]:
-    """`gpus` shared out while `beyond` of them are held by replicas that nobody asks for: nobody grows into those, and
-    nobody gives way to them."""
-    shares = share_out(claims, gpus)
-    free = share_out(claims, gpus - beyond) if beyond else shares
-    return {one.endpoint: min(shares[one.endpoint], max(free[one.endpoint], one.standing)) for one in claims}
 
 
 def _draws_from(snapshot: Snapshot, pool: str) -> bool:

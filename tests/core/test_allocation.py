@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.core.allocation import Claim, PoolUse, share_out, within_pools
+from scaler.core.allocation import Claim, PoolUse, share_beside, share_out, within_pools
 from scaler.core.decide import decide
 from scaler.domain.decision import Reason
 from scaler.domain.endpoint import EndpointId
@@ -81,6 +81,17 @@ def test_who_is_short_had_nothing_to_take_from_a_lower_priority(gpus: int, rows:
             row[1] * (other - min(row[2], row[4])) for other, row in zip(shares, rows, strict=True) if row[0] < priority
         ]
         assert share == asked or sum(lower) < each
+
+
+@given(st.integers(0, 120), rows)
+def test_nobody_grows_into_what_stands_beyond_an_order_and_nobody_gives_way_to_it(gpus: int, rows: list[Row]) -> None:
+    claims = [a_claim(f"e{i}", row) for i, row in enumerate(rows)]
+    beyond = sum(max(0, one.standing - one.asked) * one.gpus_per_replica for one in claims)
+    without, shares = share_out(claims, gpus), share_beside(claims, gpus, beyond)
+    kept = {one.endpoint: min(without[one.endpoint], max(one.standing, one.least)) for one in claims}
+    assert all(kept[name] <= share <= without[name] for name, share in shares.items())
+    used = sum(shares[one.endpoint] * one.gpus_per_replica for one in claims)
+    assert shares == kept or used + beyond <= gpus
 
 
 def a_turn(name: str, demand: float, standing: int, *, gpus: int = 1, **spec):
@@ -158,7 +169,7 @@ def test_what_stands_above_an_order_is_not_free_and_nobody_gives_way_to_it():
     held = a_snapshot(floor, replicas=replace(some_replicas(8), desired=2), signals=some_signals(2.0))
     decisions, uses = within_pools([a_turn("chat", 6.8, 4), (held, decide(held))], {"a100": 10})
     assert [decision.final for decision in decisions] == [4, 2]
-    assert "pool a100 has 10 GPUs, 6 of them taken by what no order moves: 4 of 8" in decisions[0].sentence()
+    assert "pool a100 has 10 GPUs, 6 of them taken beside these orders: 4 of 8" in decisions[0].sentence()
     assert uses["a100"] == PoolUse(gpus=10, asked=16, granted=12)
 
 
