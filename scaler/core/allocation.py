@@ -104,7 +104,8 @@ def within_pools(
         size = f"pool {pool} has {gpus} GPUs"
         if unknown:
             granted = {one.endpoint: min(one.asked, max(one.standing, one.least)) for one in claims}
-            size += f", but what stands of {', '.join(unknown)} is not known, and nobody grows meanwhile"
+            others_too = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            size += f", but what stands of {unknown[0]}{others_too} is not known, and nobody grows meanwhile"
         else:
             granted = share_beside(claims, gpus - occupied, beyond)
             if occupied + beyond > 0:

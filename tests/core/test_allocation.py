@@ -183,3 +183,5 @@ def test_an_order_cut_for_what_is_not_known_says_of_whom():
     silent = a_turn("image", 4.2, -1)
     cut = within_pools([a_turn("chat", 6.8, 4), silent], {"a100": 100})[0][0]
     assert "but what stands of prod/image is not known, and nobody grows meanwhile: 4 of 8" in cut.sentence()
+    cut = within_pools([a_turn("chat", 6.8, 4), silent, a_turn("embed", 1.0, -1)], {"a100": 100})[0][0]
+    assert "what stands of prod/image and 1 more is not known" in cut.sentence()
