@@ -16,7 +16,8 @@ from scaler.core.capacity import CapacityObservation, LearnedCapacity, advance, 
 from scaler.core.decide import decide
 from scaler.domain.decision import Actuation, ActuationOutcome, Decision
 from scaler.domain.endpoint import EndpointId
-from scaler.domain.policy import LONGEST_WINDOW, Mode, ScalingPolicy, Workload
+from scaler.domain.fields import LONGEST_WINDOW
+from scaler.domain.policy import Mode, ScalingPolicy, Workload
 from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import CapacityProfile, ReplicaState, StartupLaw
 from scaler.domain.snapshot import ControlSignals, PastTurn, Snapshot

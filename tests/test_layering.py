@@ -24,6 +24,7 @@ PURE_MAY_IMPORT = {"numpy", "forecaster", "scaler"} | sys.stdlib_module_names
 IMPURE_STDLIB = {"time", "random", "os", "logging", "socket", "pathlib", "subprocess", "threading"}
 MAY_ALSO_IMPORT = {
     "scaler.domain.policy": {"pydantic"},  # the policy's schema, its checks and its documents are one
+    "scaler.domain.fields": {"pydantic"},
     "scaler.core.bounds": {"cronsim"},  # reads a cron expression; the time is an argument
 }
 ONLY_HERE = {  # vendor -> the modules (or the folder) that may know it
@@ -41,7 +42,7 @@ ONLY_HERE = {  # vendor -> the modules (or the folder) that may know it
     "optuna": ("scaler.app",),
     "grpc": ("scaler.adapters.keda.server",),
     "google": ("scaler.adapters.keda.wire",),
-    "cronsim": ("scaler.core.bounds", "scaler.domain.policy"),
+    "cronsim": ("scaler.core.bounds",),
 }
 ONE_LEAF = (
     "apscheduler",

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from scaler.domain.policy import LONGEST_WINDOW, PositiveDuration, format_duration
+from scaler.domain.fields import LONGEST_WINDOW, PositiveDuration, format_duration
 from scaler.errors import SettingsError
 
 

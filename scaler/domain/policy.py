@@ -1,139 +1,50 @@
 """The inference scaling policy: what Headstart may do with one endpoint.
 
-One model for three homes (a YAML file, a ConfigMap, a custom resource) and for the JSON Schema. Durations are written
-`30s`, `5m`, `2h`, `7d`; shares are fractions 0..1. Every default stands here and nowhere else. Keys are camelCase in
-documents, snake_case here. Unknown keys are refused.
+One model for three homes (a YAML file, a ConfigMap, a custom resource) and for the JSON Schema. Every default stands
+here and nowhere else. Keys are camelCase in documents, snake_case here. Unknown keys are refused.
 """
 
 import math
-import re
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from forecaster.series import DemandUnit
 from scaler.domain.endpoint import EndpointId
+from scaler.domain.fields import (
+    MOST_REPLICAS,
+    Duration,
+    Factor,
+    Fraction,
+    Moment,
+    Name,
+    NonNegative,
+    Positive,
+    PositiveDuration,
+    PositiveWindow,
+    Replicas,
+    TimeZone,
+    Window,
+    at_least,
+    at_most,
+)
 
 API_VERSION = "headstart.dev/v1alpha1"
-LONGEST_DURATION = timedelta(days=3650)
-"""Ten years: more than any span here means, and counted from today still a date."""
 LONGEST_HISTORY = timedelta(days=400)
 """A year and a month. One policy's history sizes the query that all endpoints share."""
 SHORTEST_REFIT = timedelta(minutes=1)
 """As often as the service looks who is due."""
 LONGEST_STARTUP = timedelta(days=1)
 """A replica takes minutes. Every turn looks one start-up time ahead in steps of a turn."""
-LONGEST_WINDOW = timedelta(hours=1)
-"""The HPA's longest stabilisation window: no turn looks back further."""
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-
-
-def parse_duration(value: object) -> timedelta:
-    """A timedelta from `90s`, `5m`, `1d8h`; a timedelta passes through. Raise ValueError for anything else, and for
-    more than LONGEST_DURATION."""
-    if isinstance(value, timedelta):
-        return value
-    text = value.strip() if isinstance(value, str) else ""
-    if not text or _DURATION.sub("", text):
-        raise ValueError("need a duration such as 30s, 5m, 2h, 7d")
-    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
-    if seconds > LONGEST_DURATION.total_seconds():  # before it is a timedelta, which holds no more than 10^9 days
-        raise ValueError(f"need a duration of at most {format_duration(LONGEST_DURATION)}")
-    return timedelta(seconds=seconds)
-
-
-def format_duration(value: timedelta) -> str:
-    """The shortest text that parses back to `value`: `150s` stays `150s`, 300 s is `5m`."""
-    seconds = value.total_seconds()
-    for unit in ("d", "h", "m", "s"):
-        if seconds and seconds % _SECONDS[unit] == 0:
-            return f"{int(seconds // _SECONDS[unit])}{unit}"
-    return "0s" if seconds == 0 else f"{round(seconds * 1000)}ms"
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str),
-    Field(ge=timedelta(0)),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", "examples": ["30s", "5m", "2h"]}),
-]
-PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
-
-
-def _at_most(longest: timedelta) -> AfterValidator:
-    def checked(value: timedelta) -> timedelta:
-        if value > longest:
-            raise ValueError(f"need a duration of at most {format_duration(longest)}")
-        return value
-
-    return AfterValidator(checked)
-
-
-def _at_least(shortest: timedelta) -> AfterValidator:
-    def checked(value: timedelta) -> timedelta:
-        if value < shortest:
-            raise ValueError(f"need a duration of at least {format_duration(shortest)}")
-        return value
-
-    return AfterValidator(checked)
-
-
-Window = Annotated[Duration, _at_most(LONGEST_WINDOW)]
-PositiveWindow = Annotated[PositiveDuration, _at_most(LONGEST_WINDOW)]
-
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-_BIG = 1e12
-"""No rate, price or factor comes near; sums and squares of what is below stay numbers."""
-_SMALL = 1e-9
-MOST_REPLICAS = 150_000
-"""As many pods as Kubernetes supports in one cluster."""
-Positive = Annotated[float, Field(ge=_SMALL, le=_BIG, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, le=_BIG, allow_inf_nan=False)]
-Factor = Annotated[float, Field(gt=1, le=_BIG, allow_inf_nan=False)]
-Replicas = Annotated[int, Field(ge=0, le=MOST_REPLICAS, strict=True)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-
-
-def _zone(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            ZoneInfo(value)
-        except (KeyError, ValueError, OSError) as error:
-            raise ValueError("need an IANA time zone such as Europe/Berlin or UTC") from error
-    return value
-
-
-TimeZone = Annotated[str, BeforeValidator(_zone)]
-
-A_TIME = "a time with a zone such as 2026-12-01T08:00:00Z"
-
-
-def written_time(value: object) -> object:
-    """Refuses a bare number, which pydantic would take for seconds (or milliseconds) since 1970."""
-    if isinstance(value, date) or (isinstance(value, str) and _DATE.match(value)):
-        return value
-    raise ValueError(f"need {A_TIME}")
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(written_time)]
 
 
 class Mode(StrEnum):
@@ -236,7 +147,7 @@ class Capacity(_Part):
 class Startup(_Part):
     """From asked for to ready."""
 
-    expected: Annotated[PositiveDuration, _at_most(LONGEST_STARTUP)] = timedelta(seconds=150)
+    expected: Annotated[PositiveDuration, at_most(LONGEST_STARTUP)] = timedelta(seconds=150)
     """At most 1d."""
     learn: bool = True
     """Learn the distribution from pod conditions; `expected` is the prior."""
@@ -297,12 +208,12 @@ class Forecast(_Part):
     """Of the day-ahead forecast that people look at (page, metrics, `headstart fit` and `forecast`): auto, a weighted
     pool, or the name of one method. No order rests on it: orders rest on what replaying the endpoint's own past chose.
     """
-    history: Annotated[PositiveDuration, _at_most(LONGEST_HISTORY)] = timedelta(days=28)
+    history: Annotated[PositiveDuration, at_most(LONGEST_HISTORY)] = timedelta(days=28)
     """How much past is read, at most 400d."""
-    horizon: Annotated[PositiveDuration, _at_most(LONGEST_HISTORY)] = timedelta(hours=24)
+    horizon: Annotated[PositiveDuration, at_most(LONGEST_HISTORY)] = timedelta(hours=24)
     """How far that day-ahead forecast reaches, at most 400d. Orders look one start-up time ahead, whatever stands
     here."""
-    refit: Annotated[PositiveDuration, _at_least(SHORTEST_REFIT)] = timedelta(hours=1)
+    refit: Annotated[PositiveDuration, at_least(SHORTEST_REFIT)] = timedelta(hours=1)
     """How often what orders rest on is learnt anew, at least 1m."""
     risk: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto"
     """auto: what replaying the endpoint's own past found cheapest; or a fixed quantile such as 0.95."""

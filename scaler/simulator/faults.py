@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import inf
 
-from scaler.domain.policy import format_duration, parse_duration
+from scaler.domain.fields import format_duration, parse_duration
 from scaler.errors import SettingsError
 from scaler.simulator.startups import StartupModel
 from scaler.simulator.world import Outage

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from pydantic.alias_generators import to_camel
 
 from forecaster.series import DemandSeries, DemandUnit
-from scaler.domain.policy import (
+from scaler.domain.fields import (
     A_TIME,
     LONGEST_DURATION,
     Duration,
@@ -22,10 +22,10 @@ from scaler.domain.policy import (
     NonNegative,
     PositiveDuration,
     Replicas,
-    ScalingPolicy,
     format_duration,
     written_time,
 )
+from scaler.domain.policy import ScalingPolicy
 from scaler.errors import InputError, TraceError
 from scaler.simulator.baselines.registry import BASELINES
 from scaler.simulator.faults import parse_faults

@@ -14,7 +14,8 @@ from scaler.adapters.policies.problems import nearest
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.bounds import cron_problem
 from scaler.core.budget import limit_replica_hours
-from scaler.domain.policy import Budget, Mode, Safety, ScaleToZero, ScalingPolicy, Workload, format_duration
+from scaler.domain.fields import format_duration
+from scaler.domain.policy import Budget, Mode, Safety, ScaleToZero, ScalingPolicy, Workload
 
 KIND_OF = {
     "KnativeMinScale": ("serving.knative.dev/v1", "Service"),

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from scaler.adapters.policies.documents import Document, FieldPath, shown
-from scaler.domain.policy import A_TIME, ScalingPolicy
+from scaler.domain.fields import A_TIME
+from scaler.domain.policy import ScalingPolicy
 
 _NEEDS: Mapping[str, str] = {
     "int_type": "a whole number",

@@ -12,7 +12,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema
 
 from scaler.domain import policy as model
-from scaler.domain.policy import API_VERSION, ScalingPolicy, format_duration
+from scaler.domain.fields import format_duration
+from scaler.domain.policy import API_VERSION, ScalingPolicy
 
 
 class _AsWritten(GenerateJsonSchema):

@@ -118,7 +118,7 @@ def _write_backtest(result: "BacktestResult", folder: Path, *, with_endpoint: bo
 
 def _show_scores(result: "BacktestResult", warmup: "timedelta") -> None:
     """The leads that have scores as a table, and of each that the trace is too short for: what it would need."""
-    from scaler.domain.policy import format_duration
+    from scaler.domain.fields import format_duration
 
     unscored = result.unscored
     scores = cast(dict[str, dict[str, Any]], result.scores()["endpoints"])

@@ -23,7 +23,7 @@ class Progress(Protocol):
 
 def duration(text: str, flag: str) -> timedelta:
     """Raises SettingsError unless the text is a duration above 0 such as 30s, 5m, 2h, 7d."""
-    from scaler.domain.policy import parse_duration
+    from scaler.domain.fields import parse_duration
 
     try:
         value = parse_duration(text)

@@ -9,7 +9,8 @@ from forecaster.series import DemandUnit
 from scaler.core import rule
 from scaler.core.guardrails.base import Case, verdict
 from scaler.domain.decision import GuardrailVerdict, Reason
-from scaler.domain.policy import LONGEST_WINDOW, ScalingRules, Trigger
+from scaler.domain.fields import LONGEST_WINDOW
+from scaler.domain.policy import ScalingRules, Trigger
 from scaler.domain.snapshot import Snapshot
 
 
