@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from forecaster.forecast import DemandForecast
+from scaler.core.budget import limit_replica_hours
 from scaler.cycle import TurnReport
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.record import DecisionRecord
@@ -81,6 +82,11 @@ class Telemetry:
         )
         self._replayed_hours = gauge(
             "headstart_replayed_replica_hours", "Replica-hours the playing setting would have cost lately.", ENDPOINT
+        )
+        self._budget = gauge(
+            "headstart_budget_spent_fraction",
+            "Share of the day's budget that is spent; NaN without a budget.",
+            ENDPOINT,
         )
         self._pools = gauge(
             "headstart_pool_gpus",
@@ -164,6 +170,8 @@ class Telemetry:
         replayed = None if snapshot.choice is None else snapshot.choice.replayed
         self._replayed_missed.labels(*key).set(nan if replayed is None else replayed.bad_fraction)
         self._replayed_hours.labels(*key).set(nan if replayed is None else replayed.replica_hours)
+        spent = snapshot.spent_replica_hours
+        self._budget.labels(*key).set(nan if spent is None else spent / limit_replica_hours(snapshot.policy))
 
     def _forget_other_labels(self, endpoint: EndpointId, labels: tuple[str, str]) -> None:
         """A policy that names another pool or unit now leaves no gauge under the one before."""
@@ -184,6 +192,7 @@ class Telemetry:
             self._capacity,
             self._replayed_missed,
             self._replayed_hours,
+            self._budget,
         )
         for endpoint in gone:
             self._known.discard(endpoint)

@@ -16,6 +16,7 @@ LONGEST_WINDOW = timedelta(hours=1)
 """The HPA's longest stabilisation window: no turn looks back further."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
+_LABEL = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-zA-Z0-9]([-a-zA-Z0-9_.]*[a-zA-Z0-9])?")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -95,6 +96,14 @@ def _zone(value: object) -> object:
     return value
 
 
+def _label(value: str) -> str:
+    if value and not _LABEL.fullmatch(value):
+        raise ValueError("need a label of pods such as version or app.kubernetes.io/version")
+    return value
+
+
+Label = Annotated[str, AfterValidator(_label)]
+"""The name of a label of Kubernetes; empty where none is meant."""
 TimeZone = Annotated[str, BeforeValidator(_zone)]
 
 A_TIME = "a time with a zone such as 2026-12-01T08:00:00Z"

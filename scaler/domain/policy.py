@@ -25,6 +25,7 @@ from scaler.domain.fields import (
     Duration,
     Factor,
     Fraction,
+    Label,
     Moment,
     Name,
     NonNegative,
@@ -391,7 +392,7 @@ class Budget(_Part):
 class Rollout(_Part):
     """While replicas of two versions of the model server stand: an update under way, or a canary beside the old one."""
 
-    version_label: str = ""
+    version_label: Label = ""
     """The pods' label that names the version; empty: the hash that Kubernetes gives their template."""
     hold_scale_in_during_rollout: bool = True
     """What the new version carries is not known yet, and the old one is wanted for a way back."""

@@ -149,6 +149,10 @@ MALFORMED = {
         "spec:\n  target: {kind: Deployment, actuation: KnativeMinScale}\n",
         ("line 5", "spec.target.actuation", "apps/v1 Deployment", "need a target of serving.knative.dev/v1 Service"),
     ),
+    "no label": (
+        "spec:\n  rollout: {versionLabel: model version}\n",
+        ("line 5", "spec.rollout.versionLabel", "found model version", "app.kubernetes.io/version"),
+    ),
     "event twice": (
         "spec:\n  forecast:\n    calendar:\n      events:\n"
         + 2 * "        - {name: a, start: 2026-12-01T08:00:00Z, end: 2026-12-02T08:00:00Z, factor: 2}\n",

@@ -226,6 +226,17 @@ def test_the_pool_is_a_label_on_metrics_and_in_the_api(world: World) -> None:
     assert world.metric("headstart_endpoint_info") == 1
 
 
+def test_the_share_of_the_days_budget_that_is_spent_is_a_gauge(world: World) -> None:
+    world.policies.policies = [a_policy(budget={"gpuHoursPerDay": 10})]  # two replicas stand
+    for _ in range(2):
+        world.turn()
+    name = 'headstart_budget_spent_fraction{name="chat",namespace="prod"}'
+    assert world.metric(name) == pytest.approx(2 * 15 / 3600 / 10)
+    world.policies.policies = [a_policy()]
+    world.turn()
+    assert isnan(world.metric(name))
+
+
 def test_demand_in_a_unit_that_the_policy_no_longer_has_is_gone(world: World) -> None:
     for unit in ("requests", "tokens"):
         world.policies.policies = [a_policy(demand={"unit": unit, "preset": "vllm"})]
