@@ -38,11 +38,13 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One request as it arrived, and the status that was answered (0: the connection was cut)."""
+    """One request as it arrived, the status that was answered (0: the connection was cut), and what the real server
+    had answered (0: it was not asked, or gave no answer)."""
 
     method: str
     path: str
     status: int
+    upstream_status: int = 0
 
 
 class FaultyProxy:
@@ -121,9 +123,10 @@ class FaultyProxy:
             self._cut(handler)
             return
         if fault and fault.lose_answer:
-            self._cut(handler)
+            self._cut(handler, status)
             return
-        self._answer(handler, status, headers, fault.rewrite(answer) if fault and fault.rewrite else answer)
+        body = fault.rewrite(answer) if fault and fault.rewrite else answer
+        self._answer(handler, status, headers, body, status)
 
     def _ask_upstream(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         secure = self._upstream.scheme == "https"
@@ -141,8 +144,15 @@ class FaultyProxy:
         finally:
             connection.close()
 
-    def _answer(self, handler: BaseHTTPRequestHandler, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.seen.append(Seen(method=handler.command, path=handler.path, status=status))
+    def _answer(
+        self,
+        handler: BaseHTTPRequestHandler,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        upstream_status: int = 0,
+    ) -> None:
+        self._note(handler, status, upstream_status)
         try:
             handler.send_response(status)
             for key, value in {"Content-Type": "application/json", **headers}.items():
@@ -153,6 +163,10 @@ class FaultyProxy:
         except OSError:
             handler.close_connection = True  # the client gave up first
 
-    def _cut(self, handler: BaseHTTPRequestHandler) -> None:
-        self.seen.append(Seen(method=handler.command, path=handler.path, status=0))
+    def _cut(self, handler: BaseHTTPRequestHandler, upstream_status: int = 0) -> None:
+        self._note(handler, 0, upstream_status)
         handler.close_connection = True
+
+    def _note(self, handler: BaseHTTPRequestHandler, status: int, upstream_status: int) -> None:
+        seen = Seen(method=handler.command, path=handler.path, status=status, upstream_status=upstream_status)
+        self.seen.append(seen)
