@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 
 from scaler.core.bounds import active_bounds
-from scaler.domain.decision import Decision, GuardrailVerdict, Reason
+from scaler.core.guardrails.base import verdict
+from scaler.domain.decision import Decision, Reason
 from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import Mode
 from scaler.domain.snapshot import Snapshot
@@ -111,7 +112,7 @@ def within_pools(
             if occupied + beyond > 0:
                 size += f", {occupied + beyond} of them taken beside these orders"
         for i, claim in orders.items():
-            decisions[i] = _with_verdict(decisions[i], size, granted[claim.endpoint])
+            decisions[i] = _with_verdict(decisions[i], size, claim.asked, granted[claim.endpoint])
         uses[pool] = PoolUse(
             gpus=gpus,
             asked=occupied + beyond + sum(one.asked * one.gpus_per_replica for one in claims),
@@ -154,13 +155,6 @@ def _standing_gpus(snapshot: Snapshot, decision: Decision) -> int | None:
     return each * max(counts) if counts else None
 
 
-def _with_verdict(decision: Decision, size: str, granted: int) -> Decision:
-    short = granted != decision.final
-    verdict = GuardrailVerdict(
-        guardrail="quota",
-        before=decision.final,
-        after=granted,
-        reason_code=Reason.QUOTA if short else Reason.UNCHANGED,
-        reason=f"{size}: {granted} of {decision.final} replicas" if short else "nothing to change",
-    )
-    return replace(decision, final=granted, verdicts=(*decision.verdicts, verdict))
+def _with_verdict(decision: Decision, size: str, asked: int, granted: int) -> Decision:
+    quota = verdict("quota", asked, granted, Reason.QUOTA, f"{size}: {granted} of {asked} replicas")
+    return replace(decision, final=granted, verdicts=(*decision.verdicts, quota))

@@ -8,7 +8,7 @@ after a shortage demand alone would make replicas that drain a backlog at full s
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from math import exp, isnan, log, nan
+from math import exp, inf, isnan, log, nan
 
 from scaler.domain.policy import Slo
 from scaler.domain.replicas import CapacityProfile
@@ -132,7 +132,7 @@ def profile_of(
 def _after(state: LearnedCapacity, one: CapacityObservation, prior: CapacityProfile, slo: Slo) -> float:
     """Capacity after one minute."""
     capacity = state.per_replica
-    carried = _carried(state.last, one)
+    carried = _carried(state.last, one, most_growth=MOST_GROWTH * one.demand)
     if isnan(carried) or carried <= 0:
         return capacity
     wait = _wait(one, capacity, slo)
@@ -156,10 +156,7 @@ def _off_backlog(state: LearnedCapacity, one: CapacityObservation, prior: Capaci
     enough = BACKLOG_SECONDS * capacity * one.ready_replicas
     if not (one.queue >= enough and before.queue >= enough) or one.queue - before.queue > MOST_GROWTH * before.queue:
         return capacity  # NaN among them
-    span = one.at - before.at
-    if one.ready_replicas < 1 or before.ready_replicas != one.ready_replicas or not span <= LONGEST_GAP:
-        return capacity
-    carried = (one.demand - (one.queue - before.queue) / span.total_seconds()) / one.ready_replicas
+    carried = _carried(before, one, most_growth=inf)
     if isnan(carried) or carried <= 0:
         return capacity
     return _towards(carried, capacity, STEP_DOWN if carried < capacity else STEP_UP, prior)
@@ -172,8 +169,9 @@ def _towards(carried: float, capacity: float, share: float, prior: CapacityProfi
     return exp(log(capacity) + share * (log(goal) - log(capacity)))
 
 
-def _carried(before: CapacityObservation, one: CapacityObservation) -> float:
-    """What each replica carried in this minute; NaN where replicas or the queue cannot be told.
+def _carried(before: CapacityObservation, one: CapacityObservation, most_growth: float) -> float:
+    """What each replica carried in this minute; NaN where replicas or the queue cannot be told, or the queue grew or
+    shrank by more than `most_growth` requests a second.
 
     Example: demand 10 a second, the queue shrank by 120 requests in a minute, three replicas: (10 + 2) / 3 = 4.
     """
@@ -185,7 +183,7 @@ def _carried(before: CapacityObservation, one: CapacityObservation) -> float:
     if isnan(before.queue) or not timedelta(0) < span <= LONGEST_GAP:
         return nan
     growth = (one.queue - before.queue) / span.total_seconds()
-    if abs(growth) > MOST_GROWTH * one.demand:
+    if abs(growth) > most_growth:
         return nan
     return max(one.demand - growth, 0.0) / one.ready_replicas
 

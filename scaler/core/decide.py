@@ -9,7 +9,7 @@ import numpy as np
 from scaler.core import rule
 from scaler.core.batch import plan_backlog
 from scaler.core.bounds import active_bounds
-from scaler.core.guardrails.base import Case
+from scaler.core.guardrails.base import Case, verdict
 from scaler.core.guardrails.bounds import within
 from scaler.core.guardrails.hold import fired
 from scaler.core.guardrails.reactive_floor import threshold_hold
@@ -69,21 +69,14 @@ def _planned(snapshot: Snapshot, replicas: ReplicaState, signals: ControlSignals
     order, recommended = proposed, proposed
     verdicts = [*freshness]
     if proposed < case.current and not _is_fresh(snapshot, signals):
-        order = case.current
-        kept = GuardrailVerdict(
-            guardrail="freshness",
-            before=proposed,
-            after=order,
-            reason_code=Reason.STALE_METRICS,
-            reason="nothing is let go while the present is not known",
-        )
-        verdicts.append(kept)
+        order, why = case.current, "nothing is let go while the present is not known"
+        verdicts.append(verdict("freshness", proposed, order, Reason.STALE_METRICS, why))
     for name, guardrail in GUARDRAILS.items():
         if name == "stabilization":
             recommended = order
-        verdict = guardrail(case, order)
-        verdicts.append(verdict)
-        order = order if verdict.after is None else verdict.after
+        said = guardrail(case, order)
+        verdicts.append(said)
+        order = order if said.after is None else said.after
     return _decision(snapshot, replicas, proposed, recommended, order, plan, tuple(verdicts), case.hold_scale_in_until)
 
 
@@ -205,9 +198,8 @@ def _hold(snapshot: Snapshot, replicas: ReplicaState, why: str) -> Decision:
         return _decision(snapshot, replicas, replicas.desired, kept, kept, None, (held,), hold_until)
     active = active_bounds(snapshot.policy, snapshot.now)
     if active.max >= snapshot.policy.spec.replicas.max:
-        active = replace(
-            active, max=max(active.max, kept)
-        )  # only an override lowers what stands while demand is unknown
+        # Only an override lowers what stands while demand is unknown.
+        active = replace(active, max=max(active.max, kept))
     order, verdicts = active.clip(kept), (held, within(active, kept))
     return _decision(snapshot, replicas, replicas.desired, order, order, None, verdicts, hold_until)
 

@@ -85,30 +85,19 @@ def custom_resource_definition() -> dict[str, Any]:
         "statusReplicasPath": ".status.replicas",
         "labelSelectorPath": ".status.selector",
     }
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{CUSTOM_PLURAL}.{CUSTOM_GROUP}"},
-        "spec": {
-            "group": CUSTOM_GROUP,
-            "scope": "Namespaced",
-            "names": {"plural": CUSTOM_PLURAL, "singular": "modelserver", "kind": "ModelServer"},
-            "versions": [
-                {
-                    "name": "v1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": schema},
-                    "subresources": {"status": {}, "scale": scale},
-                }
-            ],
-        },
-    }
+    subresources = {"status": {}, "scale": scale}
+    return _definition(CUSTOM_GROUP, "v1", CUSTOM_PLURAL, "ModelServer", schema, subresources)
 
 
 def open_definition(group: str, version: str, plural: str, kind: str) -> dict[str, Any]:
     """A custom resource of any content, with a status of its own: stands for one whose controller is not here."""
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return _definition(group, version, plural, kind, anything, {"status": {}})
+
+
+def _definition(
+    group: str, version: str, plural: str, kind: str, schema: dict[str, Any], subresources: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -122,8 +111,8 @@ def open_definition(group: str, version: str, plural: str, kind: str) -> dict[st
                     "name": version,
                     "served": True,
                     "storage": True,
-                    "schema": {"openAPIV3Schema": anything},
-                    "subresources": {"status": {}},
+                    "schema": {"openAPIV3Schema": schema},
+                    "subresources": subresources,
                 }
             ],
         },

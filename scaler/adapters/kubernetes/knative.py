@@ -43,8 +43,7 @@ class KnativeMinScale:
         Raises TargetNotFound also while no revision takes traffic.
         """
         namespace, name = policy.endpoint.namespace, policy.target_name
-        service = self._api.read_object(SERVICES, namespace, name)
-        floors = [self._floor(namespace, revision, percent) for revision, percent in traffic_of(service).items()]
+        service, floors = self._service(policy)
         if not floors:
             raise TargetNotFound(f"Knative Service {namespace}/{name}: no revision takes its traffic yet")
         desired, percents = sum(one.replicas for one in floors), [one.percent for one in floors]
@@ -61,8 +60,7 @@ class KnativeMinScale:
         """One write for each revision whose share changes. The first conflict ends it; the next turn reads what is
         true and goes on."""
         namespace = policy.endpoint.namespace
-        shares = traffic_of(self._api.read_object(SERVICES, namespace, policy.target_name))
-        floors = [self._floor(namespace, revision, percent) for revision, percent in shares.items()]
+        _, floors = self._service(policy)
         if _version(floors) != version:
             raise Conflict(f"Knative Service {policy.endpoint}: its traffic or an autoscaler changed since it was read")
         for one, share in zip(floors, split(replicas, [one.percent for one in floors]), strict=True):
@@ -72,6 +70,12 @@ class KnativeMinScale:
                 self._api.patch_object(AUTOSCALERS, namespace, one.revision, decides)
                 # Knative reads nothing else from it, and the autoscaler's version has just been found the newest.
                 self._api.patch_object(REVISIONS, namespace, one.revision, {"metadata": {"annotations": annotations}})
+
+    def _service(self, policy: ScalingPolicy) -> tuple[Json, list[_Floor]]:
+        """The Service, and the floor of each revision that takes some of its traffic."""
+        namespace = policy.endpoint.namespace
+        service = self._api.read_object(SERVICES, namespace, policy.target_name)
+        return service, [self._floor(namespace, revision, percent) for revision, percent in traffic_of(service).items()]
 
     def _floor(self, namespace: str, revision: str, percent: int) -> _Floor:
         found = self._api.read_object(AUTOSCALERS, namespace, revision)
