@@ -131,6 +131,9 @@ def main() -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path != "/metrics":
+                self.send_error(404)
+                return
             body = gateway.metrics(labels).encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")

@@ -11,12 +11,31 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+_PORTS = range(20_000, 32_000)
+"""Below what systems give to outgoing connections and to servers that ask for any port (Linux from 32768 on)."""
+_held: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 on which nobody listened a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on, and that no other call gets while this process lives.
+
+    A server takes its port long after it was chosen. So the UDP port of the same number is held as the mark of a port
+    that is given away: it is seen by every process of the machine, and goes with the process that holds it.
+    """
+    first = os.getpid() * 97 % len(_PORTS)
+    for offset in range(len(_PORTS)):
+        port = _PORTS[(first + offset) % len(_PORTS)]
+        mark = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            mark.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+            continue
+        _held.append(mark)
+        return port
+    raise OSError(f"every port of 127.0.0.1 from {_PORTS.start} to {_PORTS.stop - 1} is taken")
 
 
 def wait_until(is_true: Callable[[], bool], *, timeout_seconds: float, what: str, poll_seconds: float = 0.05) -> None:
