@@ -9,7 +9,7 @@ from typing import Any, Self
 import grpc
 
 SERVICE = "/externalscaler.ExternalScaler"
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 60.0
 
 
 def text_field(number: int, value: str) -> bytes:

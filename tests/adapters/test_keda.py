@@ -12,7 +12,7 @@ from scaler.adapters.keda.server import KedaServer
 from scaler.domain.endpoint import EndpointId
 from scaler.errors import OrderUnavailable, SettingsError
 from tests.adapters.keda_client import KedaClient
-from tests.servers.processes import wait_until
+from tests.servers.processes import free_port
 
 CHAT, IMAGE = EndpointId("prod", "chat"), EndpointId("prod", "image")
 FRESH_SECONDS = 60.0
@@ -231,7 +231,7 @@ def test_two_processes_cannot_share_a_port_unnoticed(orders: OrderBoard) -> None
 
 
 def test_a_stop_ends_streams_frees_the_port_and_leaves_orders_to_be_placed(orders: OrderBoard) -> None:
-    server = KedaServer(orders, "127.0.0.1", 0)
+    server = KedaServer(orders, "127.0.0.1", free_port())
     port = server.start()
     with KedaClient(port) as client:
         orders.place(CHAT, 1)
@@ -241,5 +241,5 @@ def test_a_stop_ends_streams_frees_the_port_and_leaves_orders_to_be_placed(order
         stream.close()
     orders.place(CHAT, 2)
     again = KedaServer(orders, "127.0.0.1", port)
-    wait_until(lambda: again.start() == port, timeout_seconds=10, what="the port is free")
+    assert again.start() == port, "the port is free"
     again.stop()

@@ -43,7 +43,7 @@ ANSWERS = {
 
 
 def a_client(url: str, **more: object) -> PrometheusClient:
-    settings: dict[str, object] = {"timeout_seconds": 2.0, "attempts": 1, "backoff_seconds": 0.001}
+    settings: dict[str, object] = {"timeout_seconds": 30.0, "attempts": 1, "backoff_seconds": 0.001}
     return PrometheusClient(Connection(url=url, **{**settings, **more}))  # type: ignore[arg-type]
 
 

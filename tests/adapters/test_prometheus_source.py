@@ -1,5 +1,6 @@
 """Demand from a real Prometheus: what was seen, as it was, and what was not seen as unknown."""
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -112,7 +113,7 @@ def proxy(server: Prometheus) -> Iterator[FaultyProxy]:
 
 
 def a_source(url: str, **more: object) -> PrometheusSource:
-    connection = Connection(url=url, timeout_seconds=2.0, attempts=1, backoff_seconds=0.001)
+    connection = Connection(url=url, timeout_seconds=30.0, attempts=1, backoff_seconds=0.001)
     settings = SourceSettings(scrape_interval=SCRAPE, recent_span=10 * MINUTE)
     return PrometheusSource(PrometheusClient(connection), settings, **more)  # type: ignore[arg-type]
 
@@ -329,14 +330,17 @@ FAULTS = {
     "down": Fault(status=503),
     "broken": Fault(status=500, body=b"oops"),
     "malformed": Fault(status=200, body=b"{not json"),
-    "slow": Fault(delay_seconds=1.0),
+    "slow": Fault(until=threading.Event()),
     "cut": Fault(lose_answer=True),
 }
 
 
 @pytest.mark.parametrize("label", FAULTS)
 def test_a_server_in_trouble_is_unavailable_and_the_next_turn_goes_on(label: str, proxy: FaultyProxy) -> None:
-    connection = Connection(url=proxy.url, timeout_seconds=0.3, history_timeout_seconds=0.3, attempts=1)
+    timeout_seconds = 2.0 if label == "slow" else 30.0
+    connection = Connection(
+        url=proxy.url, timeout_seconds=timeout_seconds, history_timeout_seconds=timeout_seconds, attempts=1
+    )
     source = PrometheusSource(PrometheusClient(connection), SourceSettings(scrape_interval=SCRAPE))
     proxy.strike(FAULTS[label])
     with pytest.raises(SourceUnavailable):
@@ -356,7 +360,7 @@ def test_a_moment_of_trouble_is_bridged_by_asking_again(proxy: FaultyProxy) -> N
 
 
 def test_a_paused_and_a_killed_server_are_unavailable_until_they_are_back(server: Prometheus) -> None:
-    connection = Connection(url=server.url, timeout_seconds=0.5, attempts=1)
+    connection = Connection(url=server.url, timeout_seconds=3.0, attempts=1)
     source = PrometheusSource(PrometheusClient(connection), SourceSettings(scrape_interval=SCRAPE))
     server.pause()
     with pytest.raises(SourceUnavailable, match="no answer in time"):

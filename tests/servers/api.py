@@ -9,6 +9,8 @@ from urllib.parse import urlencode, urlsplit
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+TIMEOUT_SECONDS = 60.0
+"""Longer than a busy machine keeps a server waiting for its turn."""
 
 
 class ApiError(Exception):
@@ -20,7 +22,10 @@ class ApiError(Exception):
 
 
 class KubernetesApi:
-    """One identity at one API server; each call is a connection of its own, so that threads may share it."""
+    """One identity at one API server; each call is a connection of its own, so that threads may share it.
+
+    Raises ApiError where the server refused, and OSError where no whole answer came.
+    """
 
     def __init__(self, url: str, token: str, context: ssl.SSLContext) -> None:
         self._host = urlsplit(url).netloc
@@ -45,12 +50,14 @@ class KubernetesApi:
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, content_type: str = "application/json"
     ) -> Any:
-        connection = http.client.HTTPSConnection(self._host, timeout=15, context=self._context)
+        connection = http.client.HTTPSConnection(self._host, timeout=TIMEOUT_SECONDS, context=self._context)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content_type, "Accept": "application/json"}
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             text = answer.read().decode()
+        except http.client.HTTPException as error:  # the server went in the middle of its answer
+            raise ConnectionError(f"{method} {path}: {error!r}") from error
         finally:
             connection.close()
         if answer.status >= 400:

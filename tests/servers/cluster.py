@@ -58,13 +58,13 @@ class Cluster:
         self.start_api_server()
         for user in TOKENS:
             self.kubeconfig_of(user)
-        wait_until(self._has_default_namespace, timeout_seconds=30, what="the namespace default exists")
+        wait_until(self._has_default_namespace, timeout_seconds=60, what="the namespace default exists")
         self.controller_manager.start()
         self.scheduler.start()
 
     def start_api_server(self) -> None:
         self.api_server.start()
-        self.api_server.wait_ready(self._api_is_ready, timeout_seconds=90)
+        self.api_server.wait_ready(self._api_is_ready, timeout_seconds=120)
 
     def stop_api_server(self) -> None:
         """Open watches keep a server that was asked to end for a minute: after a moment it is killed."""
@@ -85,18 +85,18 @@ class Cluster:
         if server is None:
             cluster["certificate-authority"] = str(self.certificate_authority)
         path = self._folder / f"{name or user}.kubeconfig"
-        path.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "tests", "cluster": cluster}],
-                    "users": [{"name": user, "user": {"token": TOKENS[user]}}],
-                    "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": user}}],
-                    "current-context": "tests",
-                }
-            )
-        )
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "tests", "cluster": cluster}],
+            "users": [{"name": user, "user": {"token": TOKENS[user]}}],
+            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": user}}],
+            "current-context": "tests",
+        }
+        # Programs that have just been started may be about to read the one before: there is always a whole one.
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(document))
+        unfinished.replace(path)
         return path
 
     def make_namespace(self, name: str) -> None:

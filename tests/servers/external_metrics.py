@@ -91,7 +91,7 @@ class ExternalMetrics:
                 "spec": registration,
             },
         )
-        wait_until(self._is_available, timeout_seconds=30, what=f"{_NAME} is available")
+        wait_until(self._is_available, timeout_seconds=60, what=f"{_NAME} is available")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -26,8 +26,8 @@ class Fault:
     """Answer this status without asking the real server."""
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    delay_seconds: float = 0.0
-    """Wait this long first."""
+    until: threading.Event | None = None
+    """Wait first until this is set, or the proxy stops: slower than any time-out, on any machine."""
     rewrite: Callable[[bytes], bytes] | None = None
     """The real server's answer with its body changed."""
     lose_answer: bool = False
@@ -57,6 +57,9 @@ class FaultyProxy:
         self._faults: list[list[Any]] = []
         self._halt = threading.Event()
         self.seen: list[Seen] = []
+        """In the order of the answers."""
+        self.n_arrived = 0
+        """Requests, also those that are not answered yet."""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -102,6 +105,7 @@ class FaultyProxy:
 
     def _matching(self, method: str, path: str) -> Fault | None:
         with self._lock:
+            self.n_arrived += 1
             for entry in self._faults:
                 fault, left = entry
                 if fault.method in ("", method) and fault.path_contains in path and left != 0:
@@ -112,14 +116,14 @@ class FaultyProxy:
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         fault = self._matching(handler.command, handler.path)
-        if fault and fault.delay_seconds:
-            self._halt.wait(fault.delay_seconds)
+        while fault and fault.until and not fault.until.is_set() and not self._halt.is_set():
+            fault.until.wait(0.05)
         if fault and fault.status is not None:
             self._answer(handler, fault.status, fault.headers, fault.body)
             return
         try:
             status, headers, answer = self._ask_upstream(handler, body)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             self._cut(handler)
             return
         if fault and fault.lose_answer:
@@ -131,9 +135,9 @@ class FaultyProxy:
     def _ask_upstream(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         secure = self._upstream.scheme == "https"
         connection: http.client.HTTPConnection = (
-            http.client.HTTPSConnection(self._upstream.netloc, timeout=30, context=self._context)
+            http.client.HTTPSConnection(self._upstream.netloc, timeout=60, context=self._context)
             if secure
-            else http.client.HTTPConnection(self._upstream.netloc, timeout=30)
+            else http.client.HTTPConnection(self._upstream.netloc, timeout=60)
         )
         headers = {key: value for key, value in handler.headers.items() if key.lower() not in _HOP_BY_HOP}
         try:

@@ -42,7 +42,7 @@ def running_postgres() -> Iterator[str]:
         server.start()
         try:
             ready = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-            server.wait_ready(lambda: subprocess.run(ready, check=False).returncode == 0, timeout_seconds=30)
+            server.wait_ready(lambda: subprocess.run(ready, check=False).returncode == 0, timeout_seconds=60)
             yield f"postgresql+psycopg://{USER}@127.0.0.1:{port}/{USER}"
         finally:
             if server.is_running:

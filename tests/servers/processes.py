@@ -1,5 +1,6 @@
 """Child processes of the tests: started on loopback, waited for, paused, and always ended."""
 
+import http.client
 import os
 import signal
 import socket
@@ -48,16 +49,17 @@ def wait_until(is_true: Callable[[], bool], *, timeout_seconds: float, what: str
         pause.wait(poll_seconds)
 
 
-def http_status(url: str, *, headers: Mapping[str, str] | None = None, context=None) -> int | None:
+def http_status(
+    url: str, *, headers: Mapping[str, str] | None = None, context=None, timeout_seconds: float = 30.0
+) -> int | None:
     """The status of one GET, or None where nothing answers."""
+    request = urllib.request.Request(url, headers=dict(headers or {}))
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=dict(headers or {})), timeout=2, context=context
-        ) as answer:
+        with urllib.request.urlopen(request, timeout=timeout_seconds, context=context) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
-    except OSError:
+    except (OSError, http.client.HTTPException):  # the latter: an answer that was cut
         return None
 
 
@@ -101,7 +103,7 @@ class ServerProcess:
         except TimeoutError as error:
             raise TimeoutError(f"{error}; its log ends:\n{self.log_tail()}") from error
 
-    def terminate(self, *, timeout_seconds: float = 20.0) -> int | None:
+    def terminate(self, *, timeout_seconds: float = 60.0) -> int | None:
         """Ends the program as an operator would (SIGTERM), or kills it after the time-out; returns its exit code."""
         if self._process is None or self._process.poll() is not None:
             return self._process.returncode if self._process else None

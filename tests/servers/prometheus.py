@@ -102,9 +102,9 @@ class Prometheus:
     def query(self, promql: str) -> list[dict]:
         """The result of an instant query, as the HTTP API gives it."""
         url = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return list(json.load(answer)["data"]["result"])
 
-    def wait_for(self, promql: str, *, timeout_seconds: float = 30.0) -> None:
+    def wait_for(self, promql: str, *, timeout_seconds: float = 60.0) -> None:
         """Returns once an instant query has a result."""
         wait_until(lambda: bool(self.query(promql)), timeout_seconds=timeout_seconds, what=f"{promql} has a result")

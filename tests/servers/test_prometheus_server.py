@@ -30,14 +30,14 @@ def test_backfilled_history_can_be_queried(prometheus: Prometheus) -> None:
 
 
 def test_it_scrapes_and_answers_again_after_a_stop_and_a_pause(prometheus: Prometheus) -> None:
-    prometheus.scrape([f"127.0.0.1:{prometheus.port}"], interval_seconds=0.2)
+    prometheus.scrape([f"127.0.0.1:{prometheus.port}"], interval_seconds=1.0)
     prometheus.start()
     prometheus.wait_for("up == 1")
     prometheus.stop()
     assert http_status(f"{prometheus.url}/-/ready") is None
     prometheus.start()
     prometheus.pause()
-    assert http_status(f"{prometheus.url}/-/ready") is None
+    assert http_status(f"{prometheus.url}/-/ready", timeout_seconds=1.0) is None
     prometheus.resume()
     prometheus.wait_for("up == 1")
 

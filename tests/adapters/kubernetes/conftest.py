@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scaler.adapters.clock import SystemClock
-from scaler.adapters.kubernetes.client import ClusterAccess, connect
-from scaler.adapters.kubernetes.target import KubernetesTarget
 from scaler.domain.policy import ScalingPolicy
 from tests.adapters.kubernetes.stage import (
     KINDS,
     LEVERS,
+    StagedTarget,
     a_policy,
     lever_id,
     make_autoscaler,
@@ -26,7 +24,7 @@ from tests.servers.manifests import CUSTOM_GROUP, CUSTOM_PLURAL
 
 
 @pytest.fixture
-def target(cluster: Cluster) -> KubernetesTarget:
+def target(cluster: Cluster) -> StagedTarget:
     return target_as(cluster)
 
 
@@ -36,12 +34,10 @@ def api(cluster: Cluster) -> KubernetesApi:
 
 
 @pytest.fixture
-def proxied(cluster: Cluster) -> Iterator[tuple[KubernetesTarget, FaultyProxy]]:
+def proxied(cluster: Cluster) -> Iterator[tuple[StagedTarget, FaultyProxy]]:
     """A target whose every request passes a proxy that can be told to misbehave."""
     with FaultyProxy(cluster.url, context=cluster.ssl_context()) as proxy:
-        kubeconfig = cluster.kubeconfig_of("admin", server=proxy.url, name="proxied")
-        access = ClusterAccess(kubeconfig=str(kubeconfig), timeout_seconds=1.0)
-        yield KubernetesTarget(connect(access), SystemClock()), proxy
+        yield StagedTarget(cluster, cluster.kubeconfig_of("admin", server=proxy.url, name="proxied")), proxy
 
 
 @pytest.fixture(params=LEVERS, ids=lever_id)

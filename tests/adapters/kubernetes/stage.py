@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from scaler.adapters.clock import SystemClock
@@ -61,10 +62,29 @@ def a_decision(policy: ScalingPolicy, *, final: int, at: datetime, current: int 
     )
 
 
-def target_as(cluster: Cluster, user: str = "admin", orders: OrderBoard | None = None) -> KubernetesTarget:
+PATIENCE_SECONDS = 60.0
+"""For one request: longer than a busy machine keeps the API server, or a proxy before it, waiting for its turn."""
+
+
+class StagedTarget(KubernetesTarget):
+    """As the service builds it, but patient; what the controllers have done is asked past it."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        kubeconfig: Path,
+        *,
+        orders: OrderBoard | None = None,
+        timeout_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        access = ClusterAccess(kubeconfig=str(kubeconfig), timeout_seconds=timeout_seconds)
+        super().__init__(connect(access), SystemClock(), serving(orders or OrderBoard(60)))
+        self.beside = cluster.api()
+
+
+def target_as(cluster: Cluster, user: str = "admin", orders: OrderBoard | None = None) -> StagedTarget:
     """`orders` is what KEDA is served, by default a board of the target's own."""
-    api = connect(ClusterAccess(kubeconfig=str(cluster.kubeconfig_of(user))))
-    return KubernetesTarget(api, SystemClock(), serving(orders or OrderBoard(60)))
+    return StagedTarget(cluster, cluster.kubeconfig_of(user), orders=orders)
 
 
 def serving(orders: OrderBoard) -> dict[str, MakeLever]:
@@ -77,16 +97,43 @@ def seen(target: KubernetesTarget, policy: ScalingPolicy) -> ReplicaState:
     return found[policy.endpoint]
 
 
-def settled(target: KubernetesTarget, policy: ScalingPolicy) -> ReplicaState:
-    """As `seen`, once the controllers have stopped writing the target's status: each such write is a new version."""
-    versions: list[str] = []
+def settled(target: StagedTarget, policy: ScalingPolicy) -> ReplicaState:
+    """As `seen`, once the controllers have nothing left to write of the target: each of their writes is a new version,
+    and makes an order under the one before a conflict."""
+    states: list[ReplicaState] = []
 
     def is_quiet() -> bool:
-        versions.append(seen(target, policy).version)
-        return len(versions) > 5 and len(set(versions[-5:])) == 1
+        at_rest = bool(states) and nothing_left_to_write(target.beside, policy, states[-1])
+        states.append(seen(target, policy))  # after the look at the controllers: their last write is in it
+        return at_rest and len(states) > 5 and len({state.version for state in states[-5:]}) == 1
 
-    wait_until(is_quiet, timeout_seconds=20, what="the target is quiet", poll_seconds=0.1)
-    return seen(target, policy)
+    wait_until(is_quiet, timeout_seconds=60, what="the target is quiet", poll_seconds=0.1)
+    return states[-1]
+
+
+def nothing_left_to_write(api: KubernetesApi, policy: ScalingPolicy, state: ReplicaState) -> bool:
+    """As far as the controllers that are here tell: a busy machine may keep one of them waiting for seconds."""
+    namespace, kind = policy.endpoint.namespace, policy.spec.target.kind
+    if kind not in ("Deployment", "StatefulSet"):
+        return True
+    target = api.get(f"/apis/apps/v1/namespaces/{namespace}/{kind.lower()}s/{policy.endpoint.name}")
+    wanted, status = target["spec"]["replicas"], target.get("status", {})
+    counted = {name: status.get(name, 0) for name in ("replicas", "updatedReplicas")}
+    ready = {name: status.get(name, 0) for name in ("readyReplicas", "availableReplicas")}
+    if status.get("observedGeneration") != target["metadata"]["generation"]:
+        return False
+    if set(counted.values()) != {wanted} or set(ready.values()) != {state.ready}:
+        return False
+    autoscalers = api.get(f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers")["items"]
+    return all(autoscaler_is_at_rest(one, wanted) for one in autoscalers)
+
+
+def autoscaler_is_at_rest(autoscaler: dict[str, Any], replicas: int) -> bool:
+    """It has looked at the replicas that are, they are within its bounds, and it has written that down."""
+    spec, status = autoscaler["spec"], autoscaler.get("status", {})
+    reasons = {one["type"]: one["reason"] for one in status.get("conditions") or ()}
+    has_looked = status.get("currentReplicas") == replicas and reasons.get("AbleToScale") == "SucceededGetScale"
+    return has_looked and spec["minReplicas"] <= replicas <= spec["maxReplicas"]
 
 
 def make_deployment(api: KubernetesApi, namespace: str, name: str = "chat", replicas: int = 1, gpus: int = 1) -> None:
@@ -96,8 +143,15 @@ def make_deployment(api: KubernetesApi, namespace: str, name: str = "chat", repl
 def wait_for_state(
     target: KubernetesTarget, policy: ScalingPolicy, holds: Callable[[ReplicaState], bool], what: str
 ) -> ReplicaState:
-    wait_until(lambda: holds(seen(target, policy)), timeout_seconds=20, what=what)
-    return seen(target, policy)
+    """The state that holds, and not one that was read a moment later."""
+    states: list[ReplicaState] = []
+
+    def found() -> bool:
+        states.append(seen(target, policy))
+        return holds(states[-1])
+
+    wait_until(found, timeout_seconds=60, what=what)
+    return states[-1]
 
 
 KINDS = ("apps/v1/Deployment", "apps/v1/StatefulSet", f"{CUSTOM_GROUP}/v1/ModelServer")
@@ -192,7 +246,7 @@ def define(api: KubernetesApi, definition: dict[str, Any]) -> None:
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     if definition["metadata"]["name"] not in {item["metadata"]["name"] for item in api.get(definitions)["items"]}:
         api.create(definitions, definition)
-    wait_until(lambda: is_served(api, definition), timeout_seconds=20, what="the custom resource is served")
+    wait_until(lambda: is_served(api, definition), timeout_seconds=60, what="the custom resource is served")
 
 
 def is_served(api: KubernetesApi, definition: dict[str, Any]) -> bool:

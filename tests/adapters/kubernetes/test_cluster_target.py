@@ -1,11 +1,13 @@
 """The port ScaleTarget on a real API server with real controllers and a real scheduler."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 import pytest
 
-from scaler.adapters.kubernetes.target import TARGETS, KubernetesTarget
+from scaler.adapters.kubernetes.client import PARALLEL_REQUESTS
+from scaler.adapters.kubernetes.target import TARGETS
 from scaler.domain.decision import ActuationOutcome
 from scaler.domain.policy import Mode, Promote, Safety, ScalingPolicy, Target
 from scaler.domain.replicas import ReplicaState
@@ -13,6 +15,7 @@ from scaler.errors import ClusterUnavailable, Forbidden, OrderRejected, TargetNo
 from tests.adapters.kubernetes.stage import (
     LEVERS,
     VERSIONED,
+    StagedTarget,
     a_decision,
     a_policy,
     lever_id,
@@ -33,14 +36,11 @@ from tests.servers.manifests import (
 )
 from tests.servers.processes import wait_until
 
-pytestmark = pytest.mark.timeout(120)
-
-
 # What is read
 
 
 def test_replicas_are_starting_since_their_pods_were_created_and_then_ready(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
+    target: StagedTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
 ) -> None:
     kubelet.startup_seconds = 2.0
     kubelet.register_node("starting-1", gpus=8)
@@ -58,11 +58,11 @@ def test_replicas_are_starting_since_their_pods_were_created_and_then_ready(
         assert start.started_at is not None
         assert start.ready_at is not None
         assert start.ordered_at <= start.scheduled_at <= start.started_at <= start.ready_at
-        assert 1 <= (start.ready_at - start.ordered_at).total_seconds() <= 10
+        assert timedelta(seconds=1) <= start.ready_at - start.ordered_at <= datetime.now(UTC) - before
 
 
 def test_the_ninth_pod_of_an_eight_gpu_node_is_seen_as_unschedulable(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
+    target: StagedTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
 ) -> None:
     kubelet.register_node("eight-gpus", gpus=8)
     make_deployment(api, namespace, replicas=9)
@@ -76,7 +76,7 @@ def test_the_ninth_pod_of_an_eight_gpu_node_is_seen_as_unschedulable(
 
 
 def test_pods_that_are_going_no_longer_count(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
+    target: StagedTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
 ) -> None:
     kubelet.register_node("going-1", gpus=8)
     make_deployment(api, namespace, replicas=3)
@@ -88,7 +88,7 @@ def test_pods_that_are_going_no_longer_count(
 
 
 def test_one_target_that_is_missing_does_not_hide_the_others(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
+    target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_deployment(api, namespace)
     here, gone = a_policy(namespace), a_policy(namespace, name="gone")
@@ -106,7 +106,7 @@ def test_every_actuation_of_a_policy_has_a_lever() -> None:
 
 
 def test_an_order_is_carried_out_and_repeating_it_writes_nothing(
-    target: KubernetesTarget, any_target: ScalingPolicy
+    target: StagedTarget, any_target: ScalingPolicy
 ) -> None:
     before = settled(target, any_target)
     assert target.order(any_target, 3, before).outcome is ActuationOutcome.ORDERED
@@ -115,14 +115,14 @@ def test_an_order_is_carried_out_and_repeating_it_writes_nothing(
     assert target.order(any_target, 3, after).outcome is ActuationOutcome.UNCHANGED
 
 
-def test_zero_can_be_ordered_and_is_read_as_zero(target: KubernetesTarget, any_kind: ScalingPolicy) -> None:
+def test_zero_can_be_ordered_and_is_read_as_zero(target: StagedTarget, any_kind: ScalingPolicy) -> None:
     target.order(any_kind, 0, settled(target, any_kind))
     assert settled(target, any_kind).desired == 0
 
 
 @pytest.mark.parametrize("any_target", VERSIONED, indirect=True, ids=lever_id)
 def test_an_order_under_a_version_that_is_no_longer_newest_is_a_conflict_and_writes_nothing(
-    target: KubernetesTarget, any_target: ScalingPolicy
+    target: StagedTarget, any_target: ScalingPolicy
 ) -> None:
     policy = any_target
     stale = settled(target, policy)
@@ -135,7 +135,7 @@ def test_an_order_under_a_version_that_is_no_longer_newest_is_a_conflict_and_wri
 
 @pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.RECOMMEND])
 def test_a_policy_that_does_not_enforce_never_writes_an_order(
-    target: KubernetesTarget, any_target: ScalingPolicy, mode: Mode
+    target: StagedTarget, any_target: ScalingPolicy, mode: Mode
 ) -> None:
     spec = any_target.spec.model_copy(update={"mode": mode})
     policy = any_target.model_copy(update={"spec": spec})
@@ -145,7 +145,7 @@ def test_a_policy_that_does_not_enforce_never_writes_an_order(
 
 
 def test_a_policy_whose_gate_from_observe_has_opened_is_ordered_for(
-    target: KubernetesTarget, any_kind: ScalingPolicy
+    target: StagedTarget, any_kind: ScalingPolicy
 ) -> None:
     gated = any_kind.spec.model_copy(update={"mode": Mode.OBSERVE, "safety": Safety(promote=Promote())})
     policy = any_kind.model_copy(update={"spec": gated})
@@ -153,7 +153,7 @@ def test_a_policy_whose_gate_from_observe_has_opened_is_ordered_for(
 
 
 def test_a_target_that_was_deleted_since_it_was_read_is_not_found(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
+    target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_deployment(api, namespace)
     policy = a_policy(namespace)
@@ -164,7 +164,7 @@ def test_a_target_that_was_deleted_since_it_was_read_is_not_found(
 
 
 def test_an_order_that_the_targets_own_rules_refuse_is_permanent(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
+    target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_model_server(api, namespace)
     policy = a_policy(namespace, kind=f"{CUSTOM_GROUP}/v1/ModelServer")
@@ -181,7 +181,7 @@ def test_an_order_that_the_targets_own_rules_refuse_is_permanent(
         ("v1/Pod", "need an apiVersion with a group"),
     ],
 )
-def test_a_kind_that_cannot_be_scaled_says_why(target: KubernetesTarget, namespace: str, kind: str, said: str) -> None:
+def test_a_kind_that_cannot_be_scaled_says_why(target: StagedTarget, namespace: str, kind: str, said: str) -> None:
     policy = a_policy(namespace, kind=kind)
     assert target.observe([policy], datetime.now(UTC)) == {}
     assert said in target.problems()[policy.endpoint]
@@ -201,7 +201,7 @@ def test_missing_rights_are_said_and_name_rbac(cluster: Cluster, api: Kubernetes
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_refused_write_is_not_repeated_by_itself_and_the_next_turn_succeeds(
-    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str, status: int
+    proxied: tuple[StagedTarget, FaultyProxy], api: KubernetesApi, namespace: str, status: int
 ) -> None:
     target, proxy = proxied
     make_deployment(api, namespace)
@@ -215,7 +215,7 @@ def test_a_refused_write_is_not_repeated_by_itself_and_the_next_turn_succeeds(
 
 
 def test_a_conflict_answer_is_reported_and_the_next_turn_succeeds(
-    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str
+    proxied: tuple[StagedTarget, FaultyProxy], api: KubernetesApi, namespace: str
 ) -> None:
     target, proxy = proxied
     make_deployment(api, namespace)
@@ -226,26 +226,35 @@ def test_a_conflict_answer_is_reported_and_the_next_turn_succeeds(
     assert scale_of(api, namespace) == 4
 
 
+def hasty(cluster: Cluster, proxy: FaultyProxy, timeout_seconds: float) -> StagedTarget:
+    """Through the proxy, and soon at the end of its patience."""
+    kubeconfig = cluster.kubeconfig_of("admin", server=proxy.url, name="hasty")
+    return StagedTarget(cluster, kubeconfig, timeout_seconds=timeout_seconds)
+
+
 @pytest.mark.parametrize(
-    "fault",
-    [Fault(method="PUT", lose_answer=True, times=1), Fault(method="PUT", delay_seconds=1.5, times=1)],
-    ids=["connection cut after the write", "answer later than the time-out"],
+    "too_late", [False, True], ids=["connection cut after the write", "answer later than the time-out"]
 )
 def test_a_write_whose_answer_is_lost_is_not_done_twice(
-    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str, fault: Fault
+    proxied: tuple[StagedTarget, FaultyProxy], cluster: Cluster, api: KubernetesApi, namespace: str, too_late: bool
 ) -> None:
     target, proxy = proxied
     make_deployment(api, namespace)
-    policy = a_policy(namespace)
-    proxy.strike(fault)
+    policy, given_up = a_policy(namespace), threading.Event()
+    if too_late:
+        target = hasty(cluster, proxy, timeout_seconds=3.0)
+        proxy.strike(Fault(method="PUT", until=given_up, times=1))
+    else:
+        proxy.strike(Fault(method="PUT", lose_answer=True, times=1))
     assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.FAILED
-    wait_until(lambda: scale_of(api, namespace) == 4, timeout_seconds=10, what="the write has happened after all")
+    given_up.set()
+    wait_until(lambda: scale_of(api, namespace) == 4, timeout_seconds=60, what="the write has happened after all")
     assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.UNCHANGED
     assert len(proxy.requests("PUT")) == 1
 
 
 def test_reads_are_tried_again_for_a_moment(
-    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str
+    proxied: tuple[StagedTarget, FaultyProxy], api: KubernetesApi, namespace: str
 ) -> None:
     target, proxy = proxied
     make_deployment(api, namespace)
@@ -255,7 +264,7 @@ def test_reads_are_tried_again_for_a_moment(
 
 
 def test_a_server_that_asks_for_a_long_pause_is_left_alone_for_this_turn(
-    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str
+    proxied: tuple[StagedTarget, FaultyProxy], api: KubernetesApi, namespace: str
 ) -> None:
     target, proxy = proxied
     make_deployment(api, namespace)
@@ -267,19 +276,19 @@ def test_a_server_that_asks_for_a_long_pause_is_left_alone_for_this_turn(
 
 
 def test_a_silent_server_costs_one_time_out_for_all_targets_together(
-    proxied: tuple[KubernetesTarget, FaultyProxy], namespace: str
+    proxied: tuple[StagedTarget, FaultyProxy], cluster: Cluster, namespace: str
 ) -> None:
-    target, proxy = proxied
-    proxy.strike(Fault(delay_seconds=3.0))
+    _, proxy = proxied
+    target = hasty(cluster, proxy, timeout_seconds=0.5)
+    proxy.strike(Fault(until=threading.Event()))
     policies = [a_policy(namespace, name=f"chat-{number}") for number in range(40)]
-    began = datetime.now(UTC)
     with pytest.raises(ClusterUnavailable):
         target.observe(policies, datetime.now(UTC))
-    assert datetime.now(UTC) - began < timedelta(seconds=5)  # 40 targets at 1 s each, 8 at a time, would be 5 s
+    assert proxy.n_arrived <= PARALLEL_REQUESTS, "those that were under way together, and none after them"
 
 
 def test_pods_come_in_pages(
-    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str, monkeypatch: pytest.MonkeyPatch
+    proxied: tuple[StagedTarget, FaultyProxy], api: KubernetesApi, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, proxy = proxied
     monkeypatch.setattr("scaler.adapters.kubernetes.client.PODS_PER_PAGE", 2)
@@ -289,7 +298,7 @@ def test_pods_come_in_pages(
 
 
 def test_a_restart_of_the_api_server_loses_and_doubles_no_order(
-    cluster: Cluster, target: KubernetesTarget, api: KubernetesApi, namespace: str
+    cluster: Cluster, target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_deployment(api, namespace)
     policy = a_policy(namespace)
@@ -315,7 +324,7 @@ def events_of(api: KubernetesApi, namespace: str) -> list[dict]:
     return [event for event in found if event["source"].get("component") == "headstart"]
 
 
-def test_a_decision_shows_on_its_target(target: KubernetesTarget, api: KubernetesApi, namespace: str) -> None:
+def test_a_decision_shows_on_its_target(target: StagedTarget, api: KubernetesApi, namespace: str) -> None:
     make_deployment(api, namespace)
     policy = a_policy(namespace)
     seen(target, policy)
@@ -328,7 +337,7 @@ def test_a_decision_shows_on_its_target(target: KubernetesTarget, api: Kubernete
 
 
 def test_the_same_news_again_is_folded_into_one_event(
-    proxied: tuple[KubernetesTarget, FaultyProxy], api: KubernetesApi, namespace: str
+    proxied: tuple[StagedTarget, FaultyProxy], api: KubernetesApi, namespace: str
 ) -> None:
     target, proxy = proxied
     make_deployment(api, namespace)
@@ -341,7 +350,7 @@ def test_the_same_news_again_is_folded_into_one_event(
 
 
 def test_an_event_that_the_server_dropped_is_made_anew(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
+    target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_deployment(api, namespace)
     policy, start = a_policy(namespace), datetime.now(UTC)
@@ -354,7 +363,7 @@ def test_an_event_that_the_server_dropped_is_made_anew(
 
 
 def test_an_observing_policy_leaves_no_event_and_a_failed_event_costs_nothing(
-    cluster: Cluster, target: KubernetesTarget, api: KubernetesApi, namespace: str
+    cluster: Cluster, target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_deployment(api, namespace)
     quiet = a_policy(namespace, mode=Mode.OBSERVE)
@@ -368,17 +377,17 @@ def test_an_observing_policy_leaves_no_event_and_a_failed_event_costs_nothing(
 
 
 @pytest.fixture
-def with_needed_rights(cluster: Cluster, granted: str) -> KubernetesTarget:
+def with_needed_rights(cluster: Cluster, granted: str) -> StagedTarget:
     return target_as(cluster, granted)
 
 
 def test_these_rights_are_enough_for_everything(
-    with_needed_rights: KubernetesTarget, api: KubernetesApi, any_target: ScalingPolicy
+    with_needed_rights: StagedTarget, api: KubernetesApi, any_target: ScalingPolicy
 ) -> None:
     policy = any_target
     wait_until(
         lambda: bool(with_needed_rights.observe([policy], datetime.now(UTC))),
-        timeout_seconds=10,
+        timeout_seconds=60,
         what="the API server knows the new rights",
     )
     assert with_needed_rights.order(policy, 2, settled(with_needed_rights, policy)).outcome.value == "ordered"

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from scaler.adapters.kubernetes.hpa import Rival
-from scaler.adapters.kubernetes.target import KubernetesTarget
 from scaler.domain.decision import ActuationOutcome
 from tests.adapters.kubernetes.stage import (
+    StagedTarget,
     a_policy,
     make_autoscaler,
     make_deployment,
@@ -19,21 +19,17 @@ from tests.servers.api import KubernetesApi
 from tests.servers.kubelet import FakeKubelet
 from tests.servers.processes import wait_until
 
-pytestmark = pytest.mark.timeout(120)
 
-
-def test_the_hpa_brings_the_replicas_up_to_the_floor(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
-) -> None:
+def test_the_hpa_brings_the_replicas_up_to_the_floor(target: StagedTarget, api: KubernetesApi, namespace: str) -> None:
     make_deployment(api, namespace)
     make_autoscaler(api, namespace)
     policy = a_policy(namespace, actuation="HPAFloor")
     target.order(policy, 3, settled(target, policy))
-    wait_until(lambda: scale_of(api, namespace) == 3, timeout_seconds=20, what="the HPA holds its floor")
+    wait_until(lambda: scale_of(api, namespace) == 3, timeout_seconds=60, what="the HPA holds its floor")
 
 
 def test_what_the_hpa_holds_above_the_floor_is_left_to_it(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
+    target: StagedTarget, api: KubernetesApi, namespace: str, kubelet: FakeKubelet
 ) -> None:
     kubelet.register_node("beside-an-hpa", gpus=8)
     make_deployment(api, namespace, replicas=5)
@@ -50,7 +46,7 @@ def test_what_the_hpa_holds_above_the_floor_is_left_to_it(
     ("ordered", "floor", "said"), [(14, 6, "asked for 6, the most"), (0, 1, "asked for 1, the least")]
 )
 def test_a_floor_stays_within_what_the_hpa_allows_and_that_is_said(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str, ordered: int, floor: int, said: str
+    target: StagedTarget, api: KubernetesApi, namespace: str, ordered: int, floor: int, said: str
 ) -> None:
     make_deployment(api, namespace, replicas=2)
     make_autoscaler(api, namespace, most=6)
@@ -63,7 +59,7 @@ def test_a_floor_stays_within_what_the_hpa_allows_and_that_is_said(
 
 
 def test_an_hpa_that_was_made_anew_under_another_name_is_found(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
+    target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_deployment(api, namespace)
     make_autoscaler(api, namespace)
@@ -72,7 +68,7 @@ def test_an_hpa_that_was_made_anew_under_another_name_is_found(
     api.delete(f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/chat-by-cpu")
     make_autoscaler(api, namespace, name="chat-by-queue")
     assert target.order(policy, 4, settled(target, policy)).outcome is ActuationOutcome.ORDERED
-    wait_until(lambda: scale_of(api, namespace) == 4, timeout_seconds=20, what="the new HPA keeps the floor")
+    wait_until(lambda: scale_of(api, namespace) == 4, timeout_seconds=60, what="the new HPA keeps the floor")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +80,7 @@ def test_an_hpa_that_was_made_anew_under_another_name_is_found(
     ],
 )
 def test_without_one_hpa_of_its_own_the_floor_says_what_is_wrong(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str, names: tuple[str, ...], owner: str, said: str
+    target: StagedTarget, api: KubernetesApi, namespace: str, names: tuple[str, ...], owner: str, said: str
 ) -> None:
     make_deployment(api, namespace)
     for name in names:
@@ -94,9 +90,7 @@ def test_without_one_hpa_of_its_own_the_floor_says_what_is_wrong(
     assert said in target.problems()[policy.endpoint]
 
 
-def test_an_hpa_that_would_undo_every_order_is_told(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
-) -> None:
+def test_an_hpa_that_would_undo_every_order_is_told(target: StagedTarget, api: KubernetesApi, namespace: str) -> None:
     make_deployment(api, namespace)
     make_deployment(api, namespace, name="image")
     make_autoscaler(api, namespace)

@@ -23,8 +23,6 @@ from tests.adapters.kubernetes.stage import (
 from tests.servers.api import KubernetesApi
 from tests.servers.cluster import Cluster
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def orders() -> OrderBoard:

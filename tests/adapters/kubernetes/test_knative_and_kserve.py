@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from scaler.adapters.kubernetes.knative import split
-from scaler.adapters.kubernetes.target import KubernetesTarget
 from scaler.domain.decision import ActuationOutcome
 from tests.adapters.kubernetes.stage import (
     KNATIVE,
     KNATIVE_AUTOSCALERS,
+    StagedTarget,
     a_policy,
     make_deployment,
     make_inference_service,
@@ -24,8 +24,6 @@ from tests.servers.manifests import (
     deployment,
 )
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def min_scales(api: KubernetesApi, namespace: str) -> dict[str, tuple[str, str]]:
     """By revision: min-scale as the autoscaler has it, and as the revision has."""
@@ -38,7 +36,7 @@ def min_scales(api: KubernetesApi, namespace: str) -> dict[str, tuple[str, str]]
     }
 
 
-def test_a_split_of_the_traffic_splits_the_floor(target: KubernetesTarget, api: KubernetesApi, namespace: str) -> None:
+def test_a_split_of_the_traffic_splits_the_floor(target: StagedTarget, api: KubernetesApi, namespace: str) -> None:
     make_knative_service(api, namespace, {"chat-00001": 90, "chat-00002": 10})
     policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
     assert settled(target, policy).desired == 2
@@ -47,7 +45,7 @@ def test_a_split_of_the_traffic_splits_the_floor(target: KubernetesTarget, api: 
 
 
 def test_an_order_made_before_the_traffic_moved_is_a_conflict(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
+    target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_knative_service(api, namespace, {"chat-00001": 90, "chat-00002": 10})
     policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
@@ -59,7 +57,7 @@ def test_an_order_made_before_the_traffic_moved_is_a_conflict(
     assert min_scales(api, namespace) == {"chat-00001": ("1", "1"), "chat-00002": ("8", "8")}
 
 
-def test_a_floor_that_stays_follows_the_traffic(target: KubernetesTarget, api: KubernetesApi, namespace: str) -> None:
+def test_a_floor_that_stays_follows_the_traffic(target: StagedTarget, api: KubernetesApi, namespace: str) -> None:
     make_knative_service(api, namespace, {"chat-00001": 90, "chat-00002": 10})
     policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
     target.order(policy, 10, settled(target, policy))
@@ -71,7 +69,7 @@ def test_a_floor_that_stays_follows_the_traffic(target: KubernetesTarget, api: K
 
 
 def test_no_revision_gets_a_floor_above_its_own_maximum(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
+    target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_knative_service(api, namespace, {"chat-00001": 90, "chat-00002": 10}, most="5")
     policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
@@ -93,7 +91,7 @@ def test_a_floor_is_split_without_remainder(replicas: int, percents: tuple[int, 
     assert split(replicas, percents) == shares
 
 
-def test_a_service_without_traffic_yet_says_so(target: KubernetesTarget, api: KubernetesApi, namespace: str) -> None:
+def test_a_service_without_traffic_yet_says_so(target: StagedTarget, api: KubernetesApi, namespace: str) -> None:
     make_knative_service(api, namespace, {})
     policy = a_policy(namespace, kind="serving.knative.dev/v1/Service", actuation="KnativeMinScale")
     assert target.observe([policy], datetime.now(UTC)) == {}
@@ -102,7 +100,7 @@ def test_a_service_without_traffic_yet_says_so(target: KubernetesTarget, api: Ku
 
 @pytest.mark.parametrize("mode", ["Serverless", "Knative", ""])
 def test_an_inference_service_whose_floor_would_make_revisions_is_refused(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str, mode: str
+    target: StagedTarget, api: KubernetesApi, namespace: str, mode: str
 ) -> None:
     make_inference_service(api, namespace, mode)
     policy = a_policy(namespace, kind="serving.kserve.io/v1beta1/InferenceService", actuation="KServeMinReplicas")
@@ -111,7 +109,7 @@ def test_an_inference_service_whose_floor_would_make_revisions_is_refused(
 
 
 def test_a_floor_of_an_inference_service_stays_within_its_own_bounds(
-    target: KubernetesTarget, api: KubernetesApi, namespace: str
+    target: StagedTarget, api: KubernetesApi, namespace: str
 ) -> None:
     make_inference_service(api, namespace, most=4)
     policy = a_policy(namespace, kind="serving.kserve.io/v1beta1/InferenceService", actuation="KServeMinReplicas")
@@ -138,7 +136,7 @@ def test_a_floor_of_an_inference_service_stays_within_its_own_bounds(
     ],
 )
 def test_the_pods_of_a_service_are_told_by_their_labels(
-    target: KubernetesTarget,
+    target: StagedTarget,
     api: KubernetesApi,
     namespace: str,
     kubelet: FakeKubelet,

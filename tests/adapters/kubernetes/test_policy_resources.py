@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from scaler.adapters.kubernetes.client import ClusterAccess, connect
+from scaler.adapters.kubernetes.client import KubernetesApi as KubernetesClient
 from scaler.adapters.kubernetes.policies import PolicyResources
 from scaler.adapters.policies import load_policy
 from scaler.adapters.policies.documents import parse_yaml
@@ -16,6 +17,7 @@ from scaler.domain.decision import Actuation, ActuationOutcome
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.record import DecisionRecord
 from scaler.errors import PolicyError
+from tests.adapters.kubernetes.stage import PATIENCE_SECONDS
 from tests.adapters.policy_source_contract import PolicySourceContract
 from tests.adapters.test_policies import RICH
 from tests.builders import a_snapshot, some_replicas
@@ -25,7 +27,7 @@ from tests.servers.http import Fault, FaultyProxy
 from tests.servers.kubectl import Kubectl
 from tests.servers.processes import wait_until
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("kubectl")]
+pytestmark = pytest.mark.usefixtures("kubectl")
 
 FILES = sorted((Path(__file__).parents[3] / "policies").glob("*.yaml"))
 BROKEN = {"replicas": {"min": 5, "max": 3}}
@@ -60,7 +62,11 @@ class NamespaceOfPolicies:
 
 
 def reading_as(cluster: Cluster, user: str, namespace: str) -> PolicyResources:
-    return PolicyResources(connect(ClusterAccess(kubeconfig=str(cluster.kubeconfig_of(user)))), namespace)
+    return PolicyResources(patient_api(cluster.kubeconfig_of(user)), namespace)
+
+
+def patient_api(kubeconfig: Path) -> KubernetesClient:
+    return connect(ClusterAccess(kubeconfig=str(kubeconfig), timeout_seconds=PATIENCE_SECONDS))
 
 
 @pytest.fixture
@@ -73,8 +79,7 @@ def proxied(cluster: Cluster, namespace: str) -> Iterator[tuple[NamespaceOfPolic
     """A home whose source reads and writes through a proxy that can be told to misbehave."""
     with FaultyProxy(cluster.url, context=cluster.ssl_context()) as proxy:
         kubeconfig = cluster.kubeconfig_of("admin", server=proxy.url, name="proxied-policies")
-        api = connect(ClusterAccess(kubeconfig=str(kubeconfig), timeout_seconds=1.0))
-        yield NamespaceOfPolicies(cluster.api(), namespace, PolicyResources(api, namespace)), proxy
+        yield NamespaceOfPolicies(cluster.api(), namespace, PolicyResources(patient_api(kubeconfig), namespace)), proxy
 
 
 class TestPolicyResources(PolicySourceContract):
@@ -158,7 +163,7 @@ def test_kubectl_explains_fields_shows_columns_and_waits_for_the_status(
         lambda: (
             "Share of requests that must be good. Default: 0.99." in kubectl.says("explain", "isp.spec.slo.objective")
         ),
-        timeout_seconds=20,
+        timeout_seconds=60,
         what="the field is explained",
     )
     home.put("chat", {})
@@ -167,7 +172,7 @@ def test_kubectl_explains_fields_shows_columns_and_waits_for_the_status(
     assert shown[0].split() == ["NAME", "VALID", "MODE", "READY", "DECIDED", "AGE"]
     assert shown[1].split()[:5] == ["chat", "true", "Observe", "2", "2"]
     is_valid = "--for=jsonpath={.status.valid}=true"
-    assert "condition met" in kubectl.says("wait", "isp/chat", is_valid, f"--namespace={namespace}", "--timeout=10s")
+    assert "condition met" in kubectl.says("wait", "isp/chat", is_valid, f"--namespace={namespace}", "--timeout=60s")
 
 
 # What is written
@@ -340,7 +345,7 @@ def test_rights_to_read_alone_are_enough_to_go_by_them_and_the_missing_ones_are_
     cluster.grant("reader", [readable])
     home.put("chat", {})
     source = reading_as(cluster, "reader", namespace)
-    wait_until(lambda: can_load(source), timeout_seconds=10, what="the API server knows the new rights")
+    wait_until(lambda: can_load(source), timeout_seconds=60, what="the API server knows the new rights")
     source.tell(decided(source.load()))
     (problem,) = source.problems()
     assert "403" in problem
@@ -352,7 +357,7 @@ def test_the_shipped_rights_are_enough(
 ) -> None:
     home.put("chat", {})
     source = reading_as(cluster, granted, namespace)
-    wait_until(lambda: can_load(source), timeout_seconds=10, what="the API server knows the new rights")
+    wait_until(lambda: can_load(source), timeout_seconds=60, what="the API server knows the new rights")
     source.tell(decided(source.load()))
     assert source.problems() == ()
     assert home.status("chat")["valid"]
