@@ -183,7 +183,7 @@ def watching(prometheus_programs: dict[str, Path], tmp_path_factory: pytest.Temp
     world.source.silent, world.target.error = True, ClusterUnavailable("no answer in 5 s")
     world.turn()
     server = Prometheus(prometheus_programs, folder / "prometheus")
-    server.scrape([world.client.address], interval_seconds=0.2)
+    server.scrape([world.client.address], interval_seconds=1.0)
     server.start()
     yield server
     server.stop()

@@ -12,8 +12,6 @@ from scaler.app.settings import load_settings
 from tests.servers.cluster import Cluster
 from tests.servers.manifests import autoscaler, deployment
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def kubeconfig(cluster: Cluster, namespace: str) -> Path:

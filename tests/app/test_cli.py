@@ -5,15 +5,16 @@ import importlib.util
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 import structlog
 import yaml
 
@@ -26,6 +27,7 @@ from scaler.app.first_policy import Running, first_policy_text
 from scaler.cycle import Cycle
 from tests.adapters.scripted import ScriptedServer
 from tests.app.fakes import FakeClock, FakePolicies, FakeSource, FakeTarget, PlainAdvisor, a_policy
+from tests.servers.processes import free_port, http_status, wait_until
 
 DAY = ("--warmup", "1d")
 OUT = ("--out", "out")
@@ -528,30 +530,29 @@ spec:
 
 def test_the_demonstration_moves_answers_and_ends_cleanly_on_a_signal(tmp_path: Path) -> None:
     import signal
-    import socket
 
-    import requests
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "scaler", "run", "--demo", "--http", f"127.0.0.1:{port}", "--time-scale", "60"]
     log = (tmp_path / "log").open("w")
     process = subprocess.Popen(command, stderr=log, stdout=log, cwd=ROOT)
     url = f"http://127.0.0.1:{port}"
+
+    def told(path: str) -> Any:
+        return requests.get(f"{url}{path}", timeout=60).json()
+
     try:
-        _wait_for(lambda: requests.get(f"{url}/readyz", timeout=5).status_code == 200, 120)
-        endpoints = requests.get(f"{url}/api/v1/endpoints", timeout=5).json()
+        wait_until(lambda: http_status(f"{url}/readyz") == 200, timeout_seconds=120, what="it is ready")
+        endpoints = told("/api/v1/endpoints")
         contract = {"namespace", "name", "mode", "ready", "starting", "desired", "demand"}
         assert all(contract <= set(row) for row in endpoints)
         assert len(endpoints) == 4
-        first = requests.get(f"{url}/api/v1/status", timeout=5).json()["turns"]
-        _wait_for(lambda: requests.get(f"{url}/api/v1/status", timeout=5).json()["turns"] > first + 4, 60)
-        rows = requests.get(f"{url}/api/v1/endpoints/prod/chat-7b/decisions", timeout=5).json()
+        first = told("/api/v1/status")["turns"]
+        wait_until(lambda: told("/api/v1/status")["turns"] > first + 4, timeout_seconds=60, what="turns are made")
+        rows = told("/api/v1/endpoints/prod/chat-7b/decisions")
         assert rows[0]["decided_at"] > rows[1]["decided_at"]
         assert rows[0]["verdicts"]
-        line = f"{url}/api/v1/endpoints/prod/chat-7b/timeline"
-        _wait_for(lambda: requests.get(line, timeout=5).json()["forecast"] is not None, 60)
+        line = "/api/v1/endpoints/prod/chat-7b/timeline"
+        wait_until(lambda: told(line)["forecast"] is not None, timeout_seconds=60, what="there is a forecast")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
     finally:
@@ -560,19 +561,3 @@ def test_the_demonstration_moves_answers_and_ends_cleanly_on_a_signal(tmp_path: 
         log.close()
     assert "ended" in (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
-
-
-def _wait_for(holds: object, timeout_seconds: float) -> None:
-    import requests
-
-    assert callable(holds)
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            if holds():
-                return
-        except requests.ConnectionError:
-            pass
-        if time.monotonic() > deadline:
-            raise AssertionError(f"did not come true within {timeout_seconds} s")
-        time.sleep(0.2)

@@ -30,7 +30,7 @@ class Client:
         """HOST:PORT."""
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(f"http://{self.address}{path}", timeout=10)
+        return requests.get(f"http://{self.address}{path}", timeout=60)
 
 
 class World:
@@ -348,7 +348,7 @@ def test_a_job_that_fails_is_counted_and_comes_again(world: World) -> None:
 
     world.service.jobs.every(0.05, "turn", work, SystemClock().now())
     world.service.jobs.start()
-    assert done.wait(timeout=10)
+    assert done.wait(timeout=60)
     world.service.jobs.stop()
     assert world.metric('headstart_errors_total{stage="turn"}') == 1
 
@@ -361,14 +361,14 @@ def test_a_stop_finishes_the_turn_and_abandons_what_may_be(world: World) -> None
 
     def turn() -> None:
         started.set()
-        release.wait(timeout=10)
+        release.wait(timeout=60)
         finished.set()
 
     jobs = world.service.jobs
     jobs.every(60, "turn", turn, SystemClock().now())
     jobs.every(60, "refit", lambda: _wait(for_ever), SystemClock().now(), may_be_abandoned=True)
     jobs.start()
-    assert started.wait(timeout=10)
+    assert started.wait(timeout=60)
     threading.Timer(0.2, release.set).start()
     jobs.stop()
     assert finished.is_set()
