@@ -85,7 +85,7 @@ class Rehearsal:
         self._exporter = self._gateway()
         self._exporter.start()
         metrics = f"http://127.0.0.1:{self._exporter_port}/metrics"
-        self._exporter.wait_ready(lambda: http_status(metrics) == 200, timeout_seconds=30)
+        self._exporter.wait_ready(lambda: http_status(metrics) == 200, timeout_seconds=60)
         self.prometheus.scrape([f"127.0.0.1:{self._exporter_port}"], interval_seconds=SCRAPE_SECONDS)
         self.prometheus.backfill(self._history())
         self.prometheus.start()
@@ -115,7 +115,15 @@ class Rehearsal:
         return int(self._deployment()["spec"]["replicas"])
 
     def between(self, start: datetime, end: datetime) -> list[Sample]:
-        return [sample for sample in self.samples if start <= sample.at < end]
+        """What was seen from `start` to `end`, and the first that was seen after it: never nothing."""
+        after: list[Sample] = []
+
+        def is_seen_to_the_end() -> bool:
+            after[:] = [sample for sample in list(self.samples) if sample.at >= end]
+            return bool(after)
+
+        wait_until(is_seen_to_the_end, timeout_seconds=60, what=f"it was looked at the replicas after {end}")
+        return [*(sample for sample in self.samples if start <= sample.at < end), after[0]]
 
     # The service
 
@@ -159,15 +167,20 @@ class Rehearsal:
         self.service.start()
         self.service.wait_ready(lambda: http_status(f"{self.url}/readyz") == 200, timeout_seconds=60)
 
+    def end_service(self) -> None:
+        """As an operator would: its last turn is finished, and nothing is ordered from then on."""
+        assert self.service is not None
+        assert self.service.terminate(timeout_seconds=60) == 0
+
     def decisions(self) -> list[dict[str, Any]]:
         """The service's own last decisions, newest first, as its API tells them."""
         url = f"{self.url}/api/v1/endpoints/{self.namespace}/{NAME}/decisions"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return list(json.load(answer))
 
     def metric(self, name: str, **labels: str) -> float:
         """One of the service's own counters or gauges, summed over what `labels` leave open; 0 while absent."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as answer:
             rows = [row for row in answer.read().decode().splitlines() if row.startswith((f"{name}{{", f"{name} "))]
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(float(row.split()[-1]) for row in rows if all(label in row for label in wanted))

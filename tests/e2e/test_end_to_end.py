@@ -18,11 +18,16 @@ from scaler.simulator.spans import ReplayRequest
 from scaler.simulator.startups import StartupModel
 from tests.e2e.rehearsal import PER_REPLICA, Rehearsal
 from tests.e2e.traffic import IDLE, RAMP
+from tests.servers.processes import wait_until
 
 SCALE = 60.0
 STARTUP = timedelta(minutes=9)
-"""Of a pod, once it has a node. The policy expects what nearly every start keeps within, as a learned p95 would be."""
-BEGIN = timedelta(hours=2, minutes=40)
+"""Of a pod, once it has a node. The policy expects what nearly every start keeps within, as a learned p95 would be:
+also on a machine that is busy for some seconds, which are minutes of this trace."""
+BEGIN = timedelta(hours=2, minutes=20)
+"""Time enough for a busy machine to start the service and serve the queue before nobody asks."""
+SCRAPES_LOST = "15s"
+"""So long a busy machine may keep the gateway from answering a scrape in time; what it said before then counts."""
 SETTLED = timedelta(minutes=10)
 """After the ramp's end a reactive scaler may still be behind for a start-up time and a bit."""
 SPEC = {
@@ -31,7 +36,7 @@ SPEC = {
     "demand": {"preset": "http"},
     "capacity": {"perReplica": PER_REPLICA, "maxConcurrency": 8},
     # The API server stamps whole seconds, which are minutes of this trace: too coarse to learn a start-up time from.
-    "startup": {"expected": "12m", "learn": False},
+    "startup": {"expected": "15m", "learn": False},
     "replicas": {"min": 0, "max": 16},
     "forecast": {"history": "14d"},
     "scaleToZero": {"enabled": True, "minIdle": "10m"},
@@ -52,7 +57,7 @@ def test_replicas_are_ready_before_the_ramp_and_zero_in_the_idle_window(
 
     rehearsal.wait_for_time(idle_start)
     assert waiting(rehearsal) == 0, "replicas came and served the queue"
-    assert p95_latency_seconds(rehearsal) < 1.0, "the gateway's latency has fallen"
+    assert p95_latency_seconds(rehearsal, idle_start) < 1.0, "the gateway's latency has fallen"
 
     rehearsal.wait_for_time(ramp_end + SETTLED)
     idle = rehearsal.between(idle_start, idle_end)
@@ -66,19 +71,25 @@ def test_replicas_are_ready_before_the_ramp_and_zero_in_the_idle_window(
     assert ours > 0.9, "replicas are ready before the ramp"
     assert hpa < 0.8, "on the same trace the HPA's are not"
 
-    assert orders_written(rehearsal) == orders_decided(rehearsal), "no order is lost and none doubled"
+    # An order is written a moment before it is counted; one that is lost or doubled stays so.
+    wait_until(
+        lambda: orders_written(rehearsal) == orders_decided(rehearsal),
+        timeout_seconds=60,
+        what="no order is lost and none doubled",
+    )
     assert rehearsal.events(), "decisions show on the deployment"
 
 
 def waiting(rehearsal: Rehearsal) -> float:
     """Requests in the gateway's queue, as Prometheus knows it."""
-    (found,) = rehearsal.prometheus.query("http_requests_queued")
+    (found,) = rehearsal.prometheus.query(f"last_over_time(http_requests_queued[{SCRAPES_LOST}])")
     return float(found["value"][1])
 
 
-def p95_latency_seconds(rehearsal: Rehearsal) -> float:
-    promql = "histogram_quantile(0.95, sum by (le) (rate(http_request_duration_seconds_bucket[5s])))"
-    (found,) = rehearsal.prometheus.query(promql)
+def p95_latency_seconds(rehearsal: Rehearsal, at: datetime) -> float:
+    """Of the requests of the five minutes before."""
+    rates = f"rate(http_request_duration_seconds_bucket[5s] @ {rehearsal.wall(at).timestamp():.3f})"
+    (found,) = rehearsal.prometheus.query(f"histogram_quantile(0.95, sum by (le) ({rates}))")
     return float(found["value"][1])
 
 
@@ -96,7 +107,9 @@ def good_share(rehearsal: Rehearsal, start: datetime, end: datetime) -> float:
     """Share of the requests between two moments that waited no longer than promised, as the gateway saw it."""
 
     def count(metric: str, at: datetime) -> float:
-        (found,) = rehearsal.prometheus.query(f'{metric}{{job="tests"}} @ {rehearsal.wall(at).timestamp():.3f}')
+        moment = f"{rehearsal.wall(at).timestamp():.3f}"
+        promql = f'last_over_time({metric}{{job="tests"}}[{SCRAPES_LOST}] @ {moment})'
+        (found,) = rehearsal.prometheus.query(promql)
         return float(found["value"][1])
 
     good, asked = (

@@ -57,7 +57,7 @@ def paused(rehearsal: Rehearsal) -> Iterator[None]:
     rehearsal.prometheus.resume()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_whatever_prometheus_does_replicas_are_held_the_reason_is_told_and_planning_resumes(
     rehearse: Callable[..., Rehearsal],
 ) -> None:
@@ -77,7 +77,7 @@ def test_whatever_prometheus_does_replicas_are_held_the_reason_is_told_and_plann
             holds_before = rehearsal.metric("headstart_holds_total", reason="StaleMetrics")
             with fault():
                 wait_until(
-                    lambda: newest(rehearsal)["plan"] is None, timeout_seconds=30, what=f"it holds with metrics {label}"
+                    lambda: newest(rehearsal)["plan"] is None, timeout_seconds=60, what=f"it holds with metrics {label}"
                 )
                 began, held = rehearsal.now(), rehearsal.desired()
                 rehearsal.wait_for_time(began + FAULT_LASTS)
@@ -88,7 +88,7 @@ def test_whatever_prometheus_does_replicas_are_held_the_reason_is_told_and_plann
         assert "StaleMetrics" in {event["reason"] for event in rehearsal.events() if event["type"] == "Warning"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_whatever_the_api_server_does_no_order_is_lost_or_doubled(
     rehearse: Callable[..., Rehearsal], cluster: Cluster
 ) -> None:
@@ -98,22 +98,32 @@ def test_whatever_the_api_server_does_no_order_is_lost_or_doubled(
         rehearsal.start_service(SPEC, kubernetes_url=proxy.url)
         wait_until_planning(rehearsal)
         midnight = rehearsal.begin.replace(hour=0, minute=0)
-        refused = [Fault(method="PUT", status=status, body=b"{}", times=2) for status in (409, 429, 500)]
-        lost = Fault(method="PUT", lose_answer=True, times=1)
-        for minute, fault in zip((5, 13, 21, 29), [*refused, lost], strict=True):
-            rehearsal.wait_for_time(midnight + timedelta(hours=6, minutes=minute))
-            proxy.strike(fault)
-        rehearsal.wait_for_time(midnight + timedelta(hours=6, minutes=34))
+        # All before the ramp: however few orders it takes on a busy machine, the first ones meet every fault.
+        proxy.strike(Fault(method="PUT", lose_answer=True, times=1))
+        for status in (409, 429, 500):
+            proxy.strike(Fault(method="PUT", status=status, body=b"{}", times=2))
+        wait_until(
+            lambda: {409, 429, 500, 0} <= answered(proxy), timeout_seconds=120, what="each fault has struck an order"
+        )
+        rehearsal.wait_for_time(midnight + timedelta(hours=6, minutes=20))
         cluster.stop_api_server()
         cluster.start_api_server()
         rehearsal.wait_for_time(midnight + timedelta(hours=7, minutes=10))
+        wait_until(
+            lambda: rehearsal.desired() * PER_REPLICA >= 20.0, timeout_seconds=60, what="none is missing in the end"
+        )
+        wait_until(
+            lambda: rehearsal.ready() == rehearsal.desired(), timeout_seconds=60, what="what was ordered is ready"
+        )
+        rehearsal.end_service()
         # One that met the server as it stopped was cut as well, and written by nobody.
         written = [one for one in proxy.requests("PUT", "/scale") if one.upstream_status == 200]
-        answered = {one.status for one in proxy.requests("PUT", "/scale")}
-    assert {200, 409, 429, 500, 0} <= answered, "each fault has struck an order"
+        assert 200 in answered(proxy)
     assert generation(rehearsal) - 1 == len(written), "each order that was written was written once"
-    assert rehearsal.desired() * PER_REPLICA >= 20.0, "and none is missing in the end"
-    wait_until(lambda: rehearsal.ready() == rehearsal.desired(), timeout_seconds=20, what="what was ordered is ready")
+
+
+def answered(proxy: FaultyProxy) -> set[int]:
+    return {one.status for one in proxy.requests("PUT", "/scale")}
 
 
 def newest(rehearsal: Rehearsal) -> dict:
