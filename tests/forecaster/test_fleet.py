@@ -80,9 +80,9 @@ class Sleep(NamedTuple):
 
 def test_work_that_is_broken_off_ends_at_once():
     began = time.monotonic()
-    with closing(_mapped([Sleep(0.01), *[Sleep(60.0)] * 8], Workers(processes=2))) as found:
+    with closing(_mapped([Sleep(0.01), *[Sleep(240.0)] * 8], Workers(processes=2))) as found:
         assert next(found) == 0.01
-    assert time.monotonic() - began < 20.0
+    assert time.monotonic() - began < 120.0  # half of one such piece of work: the start of processes is in it
 
 
 def test_nothing_to_do_is_nothing_done():
