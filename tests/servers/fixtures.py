@@ -77,6 +77,7 @@ def prometheus(prometheus_programs: dict[str, Path], tmp_path: Path) -> Iterator
 @pytest.fixture(scope="session")
 def cluster(kubernetes_programs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One running control plane for the whole session; tests take namespaces of their own."""
+    _claim_for_this_worker(tmp_path_factory)
     control_plane = Cluster(kubernetes_programs, tmp_path_factory.mktemp("cluster"))
     try:
         control_plane.start()
@@ -118,6 +119,16 @@ def postgres_url() -> Iterator[str]:
         except binaries.ServersAbsent as absent:
             _without(absent)
         yield url
+
+
+def _claim_for_this_worker(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Two control planes side by side are slow enough to fail what is timed: that must not pass for bad luck."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        of_all_workers = tmp_path_factory.getbasetemp().parent
+        try:
+            (of_all_workers / "control-plane").touch(exist_ok=False)
+        except FileExistsError:
+            pytest.fail("another worker runs a control plane: --dist loadgroup, and a pytest that keeps it")
 
 
 def _programs(suite: binaries.Suite) -> dict[str, Path]:
