@@ -32,7 +32,15 @@ from forecaster.methods.base import Arrays, FittedMethod
 from forecaster.methods.registry import METHODS
 from forecaster.methods.residual import interpolate_leads, typical_demand
 from forecaster.panel import Panel
-from forecaster.selection import OperatingPoint, WeightRule, known_losses, mean_pinball, method_weights, vincentised
+from forecaster.selection import (
+    OperatingPoint,
+    WeightRule,
+    known_losses,
+    mean_pinball,
+    method_weights,
+    told_sooner,
+    vincentised,
+)
 from forecaster.series import FloatArray
 from forecaster.width import HALF_LIFE, stretch_factors, stretch_losses, stretched
 
@@ -42,6 +50,7 @@ POOL = (
     "seasonal_naive_day",
     "seasonal_naive_week",
     "same_day_type",
+    "same_weekday",
     "climate_bent",
     "climate_scaled",
     "climate_moved",
@@ -62,7 +71,7 @@ ALARM_LASTS = timedelta(hours=24)
 ALARM_LEAD = timedelta(hours=1)
 FRESH_LEAD = timedelta(hours=1)
 TOLD_PRIOR = 0.8  # trust in a new level before any change of level was seen to last or not
-TOLD_RULE = WeightRule(half_life_days=7.0, prior_forecasts=3.0)
+TOLD_RULE = WeightRule(sharpness=5.0, half_life_days=7.0, prior_forecasts=3.0)
 MANY_LEADS = 40
 PATH_MINUTES = 15
 
@@ -200,7 +209,8 @@ class FittedAuto:
         losses = self.method.losses(self.ledger.actual, self.ledger.quantiles)
         rule = self.method.weight_rule
         sums = known_losses(losses, made, ended, made[-1:] + 1, rule.half_life_days * 86_400 / step_seconds)
-        now = method_weights(sums, rule).mean(axis=(0, 1))
+        sooner = sums[:, :, :, told_sooner(self.ledger.steps_ahead)]
+        now = method_weights(sums, rule, sooner=sooner).mean(axis=(0, 1))
         return {
             f"{k * step_seconds:g}s": {
                 "weights": {name: round(float(w), 4) for name, w in zip(self.method.members, now[i], strict=True)},
@@ -265,7 +275,8 @@ class FittedAuto:
         prior = np.array(self.method.prior) if self.method.prior else None
         fresh = self._fresh(panel, ledger, losses, origins, rule.fresh_reach_hours)
         half_life = rule.half_life_days * 86_400 / panel.step_seconds
-        return method_weights(known_losses(losses, made, ended, origins, half_life), rule, prior, fresh)
+        sums = known_losses(losses, made, ended, origins, half_life)
+        return method_weights(sums, rule, prior, fresh, sums[:, :, :, told_sooner(ledger.steps_ahead)])
 
     def _fresh(
         self, panel: Panel, ledger: Ledger, losses: FloatArray, origins: IntArray, reach_hours: float

@@ -24,12 +24,14 @@ class WeightRule:
     each, so that a handful of outcomes decides little. The floor lets a method come back when the regime changes.
 
     The outcomes of a long lead tell late: a method that stopped fitting this morning is found out a lead later. So
-    weights of leads beyond an hour are also multiplied by the same ratio of the losses at an hour, quickly forgotten
+    weights are also multiplied by the same ratio of the losses at a lead about a quarter as long (told_sooner), to the
+    power of `sooner_sharpness`; and those of leads beyond an hour by that of the losses at an hour, quickly forgotten
     (`fresh_half_life_days`), to the power of `fresh_sharpness`. What an hour tells of a day is little: it counts for
     exp(-lead / `fresh_reach_hours`).
     """
 
-    sharpness: float = 5.0
+    sharpness: float = 4.0
+    sooner_sharpness: float = 1.0
     half_life_days: float = 1.5
     floor: float = 0.01
     prior_forecasts: float = 6.0
@@ -87,17 +89,31 @@ def known_losses(
     return out
 
 
+def told_sooner(steps_ahead: IntArray) -> IntArray:
+    """For each of the sorted leads, the index of the one that is nearest to a quarter of it; for the shortest ones it is
+    their own."""
+    log = np.log1p(steps_ahead.astype(np.float64))
+    return np.asarray(np.abs(log - np.log1p(steps_ahead / 4.0)[:, None]).argmin(axis=1), dtype=np.int64)
+
+
 def method_weights(
-    sums: FloatArray, rule: WeightRule, prior: FloatArray | None = None, fresh: FloatArray | None = None
+    sums: FloatArray,
+    rule: WeightRule,
+    prior: FloatArray | None = None,
+    fresh: FloatArray | None = None,
+    sooner: FloatArray | None = None,
 ) -> FloatArray:
     """Weights (..., n_methods) that sum to one, from the sums of known_losses; `prior` (n_methods,) or equal ones.
 
     `fresh` are the sums at a lead of about an hour with the fresh half-life, of a shape that broadcasts to `sums`; a
     count of 0 for all methods says nothing. A method never scored while others were counts as the mean of the others.
+    `sooner` are the sums at the leads of told_sooner.
     """
     n_methods = sums.shape[-1]
     prior = np.full(n_methods, 1.0 / n_methods) if prior is None else prior / prior.sum()
     weights = prior * _standing(sums, rule.prior_forecasts) ** rule.sharpness
+    if sooner is not None:
+        weights = weights * _standing(sooner, rule.prior_forecasts) ** rule.sooner_sharpness
     if fresh is not None:
         weights = weights * _standing(fresh, rule.fresh_prior_forecasts) ** rule.fresh_sharpness
     weights /= weights.sum(axis=-1, keepdims=True)

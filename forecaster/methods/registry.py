@@ -14,6 +14,7 @@ from forecaster.methods.recent import Recent
 from forecaster.methods.residual import ErrorWindow, ResidualMethod
 from forecaster.methods.simple import moving_mean, persistence, seasonal_naive_day, seasonal_naive_week
 from forecaster.methods.statistical import MODELS, Statistical
+from forecaster.methods.weekday import same_weekday
 
 _ALL: tuple[Method, ...] = (
     ResidualMethod("persistence", persistence),
@@ -22,6 +23,7 @@ _ALL: tuple[Method, ...] = (
     ResidualMethod("seasonal_naive_week", seasonal_naive_week),
     ResidualMethod("profile", level_times_shape, ErrorWindow(span=timedelta(days=14), relative=True)),
     ResidualMethod("same_day_type", same_day_type, ErrorWindow(span=timedelta(days=14), relative=True)),
+    ResidualMethod("same_weekday", same_weekday, ErrorWindow(span=timedelta(days=14), relative=True)),
     Climate("climate"),
     Climate("climate_scaled", growth_trust=0.5),
     Climate("climate_bent", bend_seconds=18 * 3600.0),

@@ -10,6 +10,7 @@ from forecaster.calendar import DemandCalendar
 from forecaster.methods.days import LEAST, SHARPNESS, UNLIKE_UNSEEN, days_from_here, unlike_day_counts
 from forecaster.methods.daytype import same_day_type
 from forecaster.methods.registry import METHODS
+from forecaster.methods.weekday import same_weekday
 from tests.forecaster.samples import a_panel
 
 STEP = timedelta(minutes=30)
@@ -75,6 +76,22 @@ def test_a_day_follows_the_last_days_of_its_type(today, expected):
 def test_without_a_day_of_the_type_it_is_the_day_before():
     panel = a_panel(np.repeat(OFFICE, DAY), STEP)
     assert same_day_type(panel, np.array([5 * DAY]), np.array([0]))[0, 0, 0] == pytest.approx(100.0)
+
+
+def test_a_friday_is_half_what_the_last_fridays_brought_and_half_where_the_last_days_lead():
+    friday, other = 400.0, 100.0
+    panel = a_panel(np.repeat(([other] * 4 + [friday] + [other] * 2) * 2, DAY)[: 11 * DAY], STEP)
+    noon_of_friday = np.array([DAY // 2])
+    days = days_from_here(panel, np.array([11 * DAY]), noon_of_friday)[0, 0, 0]
+    point = same_weekday(panel, np.array([11 * DAY]), noon_of_friday)[0, 0, 0]
+    assert days < 0.7 * friday
+    assert np.sqrt(point) == pytest.approx(0.5 * np.sqrt(friday) + 0.5 * np.sqrt(days))
+
+
+def test_in_the_first_week_the_weekday_is_where_the_days_lead():
+    panel = a_panel(days_of([100.0, 120.0, 90.0, 110.0]), STEP)
+    asked = np.array([panel.n_steps]), np.array([0, DAY // 2])
+    assert same_weekday(panel, *asked) == pytest.approx(days_from_here(panel, *asked))
 
 
 def a_higher_present(n_days=6, factor=4.0):

@@ -14,7 +14,14 @@ from forecaster.calibration import (
     spread,
     tracked_offsets,
 )
-from forecaster.selection import OperatingPoint, WeightRule, known_losses, method_weights, vincentised
+from forecaster.selection import (
+    OperatingPoint,
+    WeightRule,
+    known_losses,
+    method_weights,
+    told_sooner,
+    vincentised,
+)
 
 LEVELS = np.array([0.1, 0.5, 0.8, 0.9, 0.95, 0.99])
 NORMAL = np.array([-1.2816, 0.0, 0.8416, 1.2816, 1.6449, 2.3263])
@@ -50,6 +57,23 @@ def test_long_leads_hear_at_once_of_a_method_that_stopped_fitting():
     weights = method_weights(nothing_yet, WeightRule(), fresh=fresh)[0, 0, 0]
     assert weights[0] > 2 * weights[1]
     assert method_weights(nothing_yet, WeightRule(), fresh=nothing_yet)[0, 0, 0] == pytest.approx([0.5, 0.5])
+
+
+def test_a_lead_hears_what_a_lead_a_quarter_as_long_knows_already():
+    nothing_yet = np.zeros((2, 1, 1, 1, 2))
+    known = np.array([100.0, 100.0, 100.0, 300.0]).reshape(2, 1, 1, 1, 2)
+    weights = method_weights(nothing_yet, WeightRule(), sooner=known)[0, 0, 0]
+    assert weights[0] > 2 * weights[1]
+
+
+@pytest.mark.parametrize(
+    ("leads", "heard"),
+    [([10, 60, 360, 1440], [10, 10, 60, 360]), ([1, 6, 36, 144], [1, 1, 6, 36]), ([5], [5])],
+    ids=["minutes", "ten minutes", "one lead"],
+)
+def test_leads_hear_from_the_one_nearest_to_a_quarter(leads, heard):
+    leads = np.array(leads)
+    assert leads[told_sooner(leads)].tolist() == heard
 
 
 def test_a_decision_is_priced_in_whole_replicas_at_its_quantile():
