@@ -46,7 +46,8 @@ class TurnReport:
 
 @dataclass(kw_only=True)
 class Cycle:
-    """Owns nothing but its ports, the last advice per endpoint (for missingMetrics: LastGood), and learned capacity.
+    """Owns nothing but its ports, the last advice and requests in flight per endpoint (for a turn without a reading),
+    and learned capacity.
 
     `capacities` is what was learned so far, by endpoint: who runs the cycle keeps it over a restart.
     """
@@ -64,6 +65,7 @@ class Cycle:
     """GPUs of each pool; the orders of one turn stay within them together."""
     capacities: dict[EndpointId, LearnedCapacity] = field(default_factory=dict)
     _last_advice: dict[EndpointId, Advice] = field(default_factory=dict)
+    _last_in_flight: dict[EndpointId, float] = field(default_factory=dict)
     _spends: dict[EndpointId, Spend] = field(default_factory=dict)
     _profiles: dict[EndpointId, CapacityProfile] = field(default_factory=dict)
 
@@ -202,6 +204,7 @@ class Cycle:
             replicas=replicas,
             signals=advice.signals,
             queue=reading.queue if reading else np.nan,
+            in_flight=self._in_flight(endpoint, reading),
             reactive=reading.reactive if reading else {},
             choice=advice.choice,
             idle=advice.idle,
@@ -212,6 +215,13 @@ class Cycle:
             turn=self.turn_length,
             problem=problem or advice.problem,
         )
+
+    def _in_flight(self, endpoint: EndpointId, reading: Reading | None) -> float:
+        """Of this turn's reading; without one the last, so that a query that failed once ends no request. It goes no
+        staler than the demand it came with: where that is no longer fresh, nothing is let go anyway."""
+        if reading is not None:
+            self._last_in_flight[endpoint] = reading.in_flight
+        return self._last_in_flight.get(endpoint, np.nan)
 
     def _recent_turns(self, policy: ScalingPolicy, now: datetime) -> tuple[PastTurn, ...]:
         """As far back as the policy looks; where no turn is left there, the last one, if a promoted policy made it."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import nan
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import ScalingPolicy
 from scaler.domain.record import DecisionRecord
 from scaler.domain.replicas import CapacityProfile, ReplicaState
-from scaler.domain.snapshot import ControlSignals, PastTurn
+from scaler.domain.snapshot import ControlSignals, IdleAdvice, PastTurn
 from scaler.errors import HeadstartError
 from scaler.ports import Advice, Reading
 from tests.builders import NOON, some_replicas
@@ -57,13 +58,14 @@ class FakeSource:
     error: HeadstartError | None = None
     silent: set[EndpointId] = field(default_factory=set)
     queue: float = 0.0
+    in_flight: float = nan
 
     def read(self, policies: Sequence[ScalingPolicy], now: datetime) -> Mapping[EndpointId, Reading]:
         if self.error:
             raise self.error
         values = np.full(240, self.demand) if self.lately is None else self.lately
         recent = DemandSeries(unit=DemandUnit.REQUESTS, start=now - len(values) * TURN, step=TURN, values=values)
-        reading = Reading(recent=recent, queue=self.queue, reactive={})
+        reading = Reading(recent=recent, queue=self.queue, in_flight=self.in_flight, reactive={})
         return {policy.endpoint: reading for policy in policies if policy.endpoint not in self.silent}
 
     def problems(self) -> Mapping[EndpointId, str]:
@@ -115,9 +117,10 @@ class FakeTarget:
 
 @dataclass
 class FakeAdvisor:
-    """Plans for the demand it reads; `error` makes it fail."""
+    """Plans for the demand it reads, with `idle` advice; `error` makes it fail."""
 
     error: Exception | None = None
+    idle: IdleAdvice | None = None
     refitted: list[EndpointId] = field(default_factory=list)
     profiles: list[CapacityProfile] = field(default_factory=list)
 
@@ -132,7 +135,7 @@ class FakeAdvisor:
             raise self.error
         demand = float(reading.recent.values[-1])
         signals = ControlSignals(read_at=now, demand_now=demand, demand_ahead=demand, dip_floor=0.0, peak_soon=demand)
-        return Advice(signals=signals, choice=None, idle=None, profile=prior_profile(policy))
+        return Advice(signals=signals, choice=None, idle=self.idle, profile=prior_profile(policy))
 
 
 @dataclass

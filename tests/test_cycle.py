@@ -10,6 +10,7 @@ from forecaster.errors import ShortHistory
 from scaler.cycle import Cycle
 from scaler.domain.decision import ActuationOutcome, Reason
 from scaler.domain.policy import Mode
+from scaler.domain.snapshot import IdleAdvice
 from scaler.errors import ClusterUnavailable, Conflict, PolicyError, SourceUnavailable
 from tests.builders import NOON, a_policy, some_replicas
 from tests.fakes import FakeAdvisor, FakeClock, FakePolicies, FakeSource, FakeTarget, MemoryLog
@@ -327,3 +328,19 @@ def test_another_value_in_the_policy_begins_anew(cycle, chat):
     some_minutes_with_a_queue(cycle, minutes=1)
     cycle.refit([changed], {})
     assert cycle.advisor.profiles[-1].demand_per_replica == 0.7
+
+
+def test_a_query_that_failed_once_ends_no_request_in_flight(cycle, chat):
+    zero = a_policy({"scaleToZero": {"enabled": True}}, name="chat")
+    cycle.policies.policies, cycle.target.states = [zero], {chat.endpoint: some_replicas(1)}
+    cycle.source.demand, cycle.source.in_flight = 0.0, 1.0
+    cycle.advisor.idle = IdleAdvice(last_arrival=None, keep=False, pre_warm=False, reason="idle until morning")
+    cycle.turn()
+    cycle.source.error = SourceUnavailable("metrics: no answer within 10 s")
+    cycle.clock.advance()
+    bridged = cycle.turn().records[0]
+    assert bridged.decision.plan is not None and bridged.decision.final == 1
+    assert "1 in flight" in bridged.decision.sentence() and bridged.as_row()["in_flight"] == 1.0
+    cycle.source.error, cycle.source.in_flight = None, 0.0
+    cycle.clock.advance()
+    assert cycle.turn().records[0].decision.final == 0

@@ -245,7 +245,7 @@ class ScaleToZero(_Part):
     cold_request_cost: NonNegative = 0.05
     """Price of one request that meets zero ready replicas, in the unit of costPerReplicaHour."""
     min_idle: Duration = timedelta(minutes=10)
-    """Never sooner than this after the last request."""
+    """Never sooner than this after the last request, nor while requests in flight are known."""
     pre_warm: bool = True
     """Be ready again before the predicted next arrival."""
     trust: Annotated[float, Field(gt=0, le=1)] = 0.5

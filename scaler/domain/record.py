@@ -61,6 +61,7 @@ class DecisionRecord:
             "verdicts": [_plain(vars(verdict)) for verdict in decision.verdicts],
             "signals": _plain(vars(snap.signals)) if snap.signals else None,
             "queue": _plain(snap.queue),
+            "in_flight": _plain(snap.in_flight),
             "reactive": _plain(dict(snap.reactive)),
             "spent_replica_hours": snap.spent_replica_hours,
             "setting": _plain(vars(snap.choice.setting)) if snap.choice else None,

@@ -67,9 +67,10 @@ class Snapshot:
     """One frozen picture: `decide` reads nothing else, so every decision can be replayed.
 
     `replicas` None: the cluster did not answer. `signals` None: demand is not known. `queue` is the number of requests
-    waiting (NaN: not known). `reactive` maps each threshold signal to its value per ready replica (NaN: not known).
-    `recent` are earlier turns, oldest first, as far back as the policy's windows reach. `demand_lately` is demand per
-    second by minute, oldest first, for triggers. `problem` says in words what could not be read ("": nothing).
+    waiting, `in_flight` of those being served (NaN: not known). `reactive` maps each threshold signal to its value per
+    ready replica (NaN: not known). `recent` are earlier turns, oldest first, as far back as the policy's windows reach.
+    `demand_lately` is demand per second by minute, oldest first, for triggers. `problem` says in words what could not
+    be read ("": nothing).
     """
 
     now: datetime
@@ -79,6 +80,7 @@ class Snapshot:
     replicas: ReplicaState | None
     signals: ControlSignals | None
     queue: float = nan
+    in_flight: float = nan
     reactive: Mapping[str, float] = field(default_factory=dict)
     choice: Choice | None = None
     idle: IdleAdvice | None = None

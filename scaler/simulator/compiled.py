@@ -263,6 +263,7 @@ def play_run(
     site = Site(capacity, capacity * columns.utilization[setting], step_seconds, rules.panic_factor)
     share_of_step = np.ceil(rules.startup_steps) - rules.startup_steps
     has_thresholds = min(rules.queue_above, rules.busy_above) < np.inf
+    asks_busy = has_thresholds or zero_allowed
     ahead, floor = signals.ahead[columns.ahead[setting]], signals.floors[columns.floor[setting]]
     peak = signals.peaks[columns.peak[setting]]
     ready, queue, busy, hold = state.ready[run], state.queue[run], state.busy[run], state.hold[run]
@@ -287,8 +288,8 @@ def play_run(
                 recommended = max(recommended, needed)
                 hold = hold_steps if needed > 0 else hold
             if recommended == 0:
-                asked = now > 0.0 or queue > 0.0
-                none = rule.last_replica(0, have, asked, signals.keep[t], signals.pre_warm[t])
+                asked, serving = now > 0.0 or queue > 0.0, busy > 0.0 and ready > 0
+                none = rule.last_replica(0, have, asked, signals.keep[t] or serving, signals.pre_warm[t])
                 recommended = none if zero_allowed else 1
             recommended = max(recommended, signals.least[t], have if signals.held[t] or hold > 0 else 0)
             order = recommended
@@ -327,7 +328,7 @@ def play_run(
         asked_for = queue + signals.arrivals[t]
         left = asked_for - room
         queue = left if left > NOTHING else 0.0
-        if has_thresholds:
+        if asks_busy:
             busy = min(1.0, (asked_for - queue) / room) if room > 0.0 else 0.0
         if queue > 0.0:
             n_waiting = len(waiting) + 1

@@ -93,6 +93,13 @@ def test_zero_must_be_allowed_here_too():
     assert decided(0.0, [0.0] * 60, standing=1, scaleToZero={"enabled": False}).final == 1
 
 
+def test_the_last_of_a_backlog_is_finished_before_the_last_replica_goes():
+    done = {"replicas": some_replicas(4), "signals": some_signals(0.0), "queue": 0.0}
+    finishing = decide(a_snapshot(a_policy(BATCH), in_flight=2.0, **done))
+    assert finishing.final == 1 and "2 in flight" in finishing.sentence()
+    assert decide(a_snapshot(a_policy(BATCH), in_flight=0.0, **done)).final == 0
+
+
 def test_a_backlog_that_is_not_known_is_held():
     decision = decided(float("nan"), [60.0] * 60, standing=3)
     assert (decision.final, decision.plan) == (3, None)

@@ -173,6 +173,26 @@ def test_scale_to_zero_needs_the_policy_the_silence_and_the_law():
         assert decision.final == expected, label
 
 
+@pytest.mark.parametrize(
+    ("label", "in_flight", "standing", "expected"),
+    [
+        ("a generation still runs", 1.0, 1, 1),
+        ("on one of three that are not needed", 1.0, 3, 1),
+        ("nothing runs", 0.0, 1, 0),
+        ("what runs is not known", nan, 1, 0),
+        ("what runs elsewhere orders nothing by itself", 1.0, 0, 0),
+    ],
+)
+def test_requests_in_flight_are_not_cut_off_by_going_to_zero(label, in_flight, standing, expected):
+    zero = a_policy({"scaleToZero": {"enabled": True, "minIdle": "10m"}})
+    gone = IdleAdvice(last_arrival=NOON - timedelta(hours=1), keep=False, pre_warm=False, reason="idle until morning")
+    quiet = {"replicas": some_replicas(standing), "signals": some_signals(0.0), "idle": gone}
+    decision = decide(a_snapshot(zero, in_flight=in_flight, **quiet))
+    assert decision.final == expected, label
+    assert ("1 in flight" in decision.sentence()) is (expected > 0)
+    assert (Reason.KEPT_WARM in reasons(decision)) is (expected > 0)
+
+
 def test_pre_warm_orders_from_zero_before_anybody_asks():
     zero = a_policy({"scaleToZero": {"enabled": True}})
     soon = IdleAdvice(

@@ -172,6 +172,30 @@ def orders_of_cycle(policy: ScalingPolicy, signals: Signals, setting: Setting) -
     return orders, lane
 
 
+def test_both_finish_what_is_in_flight_before_the_last_replica_goes() -> None:
+    """One step's work for two steps and a bit, then silence: it is let go once a step has passed without any."""
+    policy = a_policy({"scaleToZero": {"enabled": True, "minIdle": "0s"}})
+    idle, nothing, never = np.zeros(N), np.zeros((1, N)), np.zeros(N, dtype=bool)
+    signals = some_signals(0, policy, 0.0)._replace(
+        arrivals=np.array([40.0, *idle[1:]]),
+        now=idle,
+        ahead=nothing,
+        floors=nothing,
+        peaks=nothing,
+        keep=np.array([True, *never[1:]]),
+        pre_warm=never,
+        panic=idle,
+    )
+    setting = Setting(source=Source.RESIDUAL, level=0.9)
+    orders, outcomes = np.zeros((1, N), dtype=np.int64), no_outcomes(1)
+    rules, columns = rules_of(policy, prior_profile(policy), STEP), Columns(*np.zeros((3, 1), dtype=int), np.ones(1))
+    replay(signals, columns, np.zeros(1, dtype=int), rules, new_state(1, rules, ready=1), outcomes, orders)
+    expected, lane = orders_of_cycle(policy, signals, setting)
+    assert orders[0].tolist() == expected
+    ended = int(np.argmax(lane.rows[:, 3] == 0.0))
+    assert expected[: ended + 3] == [*expected[: ended + 1], 1, 0] and 0 not in expected[: ended + 1]
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     policy=policies(),
