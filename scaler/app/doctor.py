@@ -9,7 +9,9 @@ import numpy as np
 from scaler.adapters.addresses import without_password
 from scaler.adapters.clock import ScaledClock, SystemClock
 from scaler.adapters.kubernetes.keda import NEEDS_ADDRESS
+from scaler.adapters.kubernetes.policies import PolicyResources
 from scaler.adapters.kubernetes.target import KubernetesTarget
+from scaler.adapters.policies.files import PolicyFiles
 from scaler.adapters.store.store import SqlStore
 from scaler.app.bootstrap import build_clock, build_orders, build_policies, build_source, build_target
 from scaler.app.settings import Settings
@@ -40,6 +42,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     clock = build_clock(settings)
     now = clock.now()
     policies: Sequence[ScalingPolicy] = ()
+    source: PolicyFiles | PolicyResources | None = None
     try:
         source = build_policies(settings)
         policies = source.load()
@@ -49,6 +52,8 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         yield Finding(what="policies", found=f"{len(policies)} in {settings.policies}", fine=True)
         # A service would go on with the last good version of these; here there is none.
         yield from (Finding(what="policy", found=line, fine=False) for line in source.problems())
+    if isinstance(source, PolicyResources):
+        yield _status(source)
     yield from _pools(settings, policies)
     yield from _demand(settings, clock, policies, now)
     yield from _keda(settings, policies)
@@ -61,6 +66,22 @@ def _store(settings: Settings) -> Finding:
     except HeadstartError as error:
         return Finding(what="store", found=str(error), fine=False)
     return Finding(what="store", found=without_password(settings.store), fine=True)
+
+
+def _status(source: PolicyResources) -> Finding:
+    """Whether policies that are resources could be answered; nothing is written for it."""
+    what = "policy status"
+    try:
+        may = source.may_tell()
+    except HeadstartError as error:
+        return Finding(what=what, found=f"not known whether it may be written: {error}", fine=False)
+    if may:
+        return Finding(what=what, found="may be written", fine=True)
+    text = (
+        "no right to patch inferencescalingpolicies/status: policies are gone by, but none says whether it is valid; "
+        "check the RBAC rules of Headstart (deploy/headstart.yaml)"
+    )
+    return Finding(what=what, found=text, fine=False)
 
 
 def _pools(settings: Settings, policies: Sequence[ScalingPolicy]) -> Iterator[Finding]:

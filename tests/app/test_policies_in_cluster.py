@@ -127,6 +127,17 @@ def test_doctor_says_which_rights_are_missing(settings: Settings, cluster: Clust
     assert "RBAC rules" in seen["policies"].found
 
 
+@pytest.mark.parametrize(("user", "fine"), [("nobody", False), ("admin", True)])
+def test_doctor_says_whether_the_status_may_be_written_and_writes_none(
+    settings: Settings, cluster: Cluster, namespace: str, user: str, fine: bool
+) -> None:
+    apply(cluster, namespace, "chat", {})
+    seen = found(settings.model_copy(update={"kubeconfig": cluster.kubeconfig_of(user)}))["policy status"]
+    assert seen.fine is fine
+    assert ("no right to patch inferencescalingpolicies/status" in seen.found) is not fine
+    assert status_of(cluster, namespace, "chat") == {}
+
+
 def test_a_fit_refuses_a_broken_policy_of_the_cluster_as_it_does_a_file(
     settings: Settings, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

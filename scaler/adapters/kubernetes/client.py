@@ -101,6 +101,7 @@ class KubernetesApi:
     ) -> None:
         self._custom: Any = client.CustomObjectsApi(api_client)
         self._core: Any = client.CoreV1Api(api_client)
+        self._authorization: Any = client.AuthorizationV1Api(api_client)
         # Raw answers: building typed objects of a thousand pods takes seconds. Two time-outs (connecting, reading),
         # because some releases of the client take a single float for none at all.
         self._options: Mapping[str, Any] = {
@@ -163,6 +164,16 @@ class KubernetesApi:
                 kind.group, kind.version, namespace, kind.plural, name, body, **self._options
             ),
         )
+
+    def may(self, verb: str, kind: ServedKind, subresource: str, namespace: str) -> bool:
+        """Whether these credentials have the right, in all namespaces with "": asked, not tried."""
+        asked = {"verb": verb, "group": kind.group, "resource": kind.plural, "subresource": subresource}
+        body = {"spec": {"resourceAttributes": {**asked, "namespace": namespace}}}
+        answer = self._read(
+            f"right to {verb} {kind.plural}/{subresource}",
+            lambda: self._authorization.create_self_subject_access_review(body, **self._options),
+        )
+        return bool(answer["status"]["allowed"])
 
     def list_kinds(self, group: str, version: str) -> list[Json]:
         """What the server serves under an API version, subresources included."""

@@ -82,6 +82,10 @@ class PolicyResources:
         except HeadstartError as error:
             self._status_problem = str(error)
 
+    def may_tell(self) -> bool:
+        """Whether the status of policies may be written at all; raises as the client where that is not to be had."""
+        return self._api.may("patch", POLICIES, "status", self._namespace)
+
     def _write(self, resource: Json, status: Mapping[str, Any]) -> None:
         gone = dict.fromkeys(resource.get("status", {}).keys() - status.keys())
         namespace, name = resource["metadata"]["namespace"], resource["metadata"]["name"]
