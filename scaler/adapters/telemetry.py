@@ -77,11 +77,13 @@ class Telemetry:
         )
         self._replayed_missed = gauge(
             "headstart_replayed_missed_fraction",
-            "Share of demand the playing setting would have missed lately.",
+            "Share of demand the playing setting would have missed lately; NaN where the next-arrival law decides.",
             ENDPOINT,
         )
         self._replayed_hours = gauge(
-            "headstart_replayed_replica_hours", "Replica-hours the playing setting would have cost lately.", ENDPOINT
+            "headstart_replayed_replica_hours",
+            "Replica-hours the playing setting would have cost lately; NaN where the next-arrival law decides.",
+            ENDPOINT,
         )
         self._budget = gauge(
             "headstart_budget_spent_fraction",
@@ -167,7 +169,8 @@ class Telemetry:
         self._ahead.labels(*key).set(nan if signals is None else signals.demand_ahead)
         issued_at = None if signals is None else signals.forecast_issued_at
         self._forecast_age.labels(*key).set(nan if issued_at is None else (snapshot.now - issued_at).total_seconds())
-        replayed = None if snapshot.choice is None else snapshot.choice.replayed
+        choice = snapshot.choice
+        replayed = None if choice is None or choice.by_next_arrival else choice.replayed
         self._replayed_missed.labels(*key).set(nan if replayed is None else replayed.bad_fraction)
         self._replayed_hours.labels(*key).set(nan if replayed is None else replayed.replica_hours)
         spent = snapshot.spent_replica_hours

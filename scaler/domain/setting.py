@@ -69,7 +69,8 @@ class Choice:
     `demoted` says why forecast settings are barred for now (premium over the shadow reactive policy, lost trust); ""
     means they are not. `surprised` means that demand left the forecast's band in a way chance does not explain:
     scale-in waits. `beside` is the shadow's setting while the forecast looks odd: whichever of the two asks for more is
-    ordered.
+    ordered. `by_next_arrival`: the law of the next arrival decides about the last replica (rarely used endpoints), and
+    the replayed figures are without it.
     """
 
     setting: Setting
@@ -81,13 +82,17 @@ class Choice:
     demoted: str = ""
     surprised: bool = False
     beside: Setting | None = None
+    by_next_arrival: bool = False
 
     def why(self) -> str:
+        what, would = self.setting.describe(), "would"
+        if self.by_next_arrival:
+            what, would = f"{what}, the last replica by the law of the next arrival", "without which it would"
         if self.replayed is None:
-            return f"{self.setting.describe()} (nothing replayed yet)"
-        own = self.replayed
+            return f"{what} (nothing replayed yet)"
+        own, comma = self.replayed, "," if self.by_next_arrival else ""
         text = (
-            f"{self.setting.describe()} would have cost {own.replica_hours:.1f} replica-hours and missed "
+            f"{what}{comma} {would} have cost {own.replica_hours:.1f} replica-hours and missed "
             f"{own.bad_fraction:.2%} over the last {own.days:.1f} days"
         )
         if self.runner_up is not None:

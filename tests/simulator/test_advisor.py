@@ -113,6 +113,15 @@ def test_an_endpoint_that_the_arrival_law_rules_is_no_worse_than_its_shadow_whic
     assert decide(a_snapshot(gated, choice=advice.choice)).mode is Mode.ENFORCE
 
 
+def test_figures_of_an_endpoint_that_the_arrival_law_rules_are_said_to_be_without_it() -> None:
+    rare = np.zeros(N)
+    rare[::40] = 1.0
+    (*_, advice) = advised(SelfReplayAdvisor(), rare, policy(scaleToZero={"enabled": True, "minIdle": "0s"}), WARM + 2)
+    said = advice.choice.why()
+    assert "the last replica by the law of the next arrival, without which it would have cost" in said
+    assert "runner-up" not in said
+
+
 def test_demand_that_was_not_seen_for_a_minute_gives_no_signals(turn_by_turn: Sequence[Advice]) -> None:
     assert turn_by_turn[102].signals is not None  # half of the last minute was seen
     assert turn_by_turn[106].signals is None

@@ -164,12 +164,14 @@ class EndpointReplay:
             setting=setting,
             chosen_at=now,
             replayed=self._replayed_cost(own) if enough else None,
-            runner_up=self._replayed_cost(other) if enough and other != own else None,
+            # Beside the law of the next arrival nothing else is in the race.
+            runner_up=self._replayed_cost(other) if enough and other != own and not self.is_sparse else None,
             shadow=self._replayed_cost(own if self.is_sparse else self.paths.shadow()) if enough else None,
             replayed_for=timedelta(hours=self.paths.sums.hours),
             demoted=self.paths.why_demoted(at),
             surprised=self.paths.surprised(at, SURPRISED_FOR // self.step),
             beside=None if beside is None else self.family.settings[beside],
+            by_next_arrival=self.is_sparse,
         )
 
     def _replayed_cost(self, setting: int) -> ReplayedCost:
