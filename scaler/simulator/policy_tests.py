@@ -92,7 +92,8 @@ class Versus(Limits):
 
 
 class AtTime(Limits):
-    """A count at a time of day, in the time zone of the policy's calendar, on every day of the test."""
+    """A count at a time of day, in the time zone of the policy's calendar (the traffic's `at` is UTC), on every day of
+    the test."""
 
     at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 
@@ -143,7 +144,8 @@ def _day_or_time(value: object) -> object:
 
 
 class Traffic(_Part):
-    """Recorded demand (`trace`, from `from` on) or a generated `pattern` (patterns.py)."""
+    """Recorded demand (`trace`, from `from` on) or a generated `pattern` (patterns.py). The time of day `at`, and a day
+    `from`, are UTC, whatever the policy's time zone: demand is the world's."""
 
     trace: str = ""
     start: Annotated[date | AwareDatetime, BeforeValidator(_day_or_time)] | None = Field(default=None, alias="from")
@@ -357,14 +359,12 @@ def _at_time(limits: AtTime, own: Outcome, result: EndpointResult) -> Sequence[F
         day += timedelta(days=1)
     name = f"readyReplicas at {limits.at}"
     if not found:
-        return [Finding(name=name, expected=limits.words(), seen="the test does not reach that time", holds=False)]
+        seen = f"the test does not reach that time ({zone.key})"
+        return [Finding(name=name, expected=limits.words(), seen=seen, holds=False)]
     wrong = [(when, count) for when, count in found if not limits.holds(count)]
     when, count = (wrong or found)[0]
-    return [
-        Finding(
-            name=name, expected=limits.words(), seen=f"{count} on {when.astimezone(zone):%Y-%m-%d}", holds=not wrong
-        )
-    ]
+    seen = f"{count} on {when.astimezone(zone):%Y-%m-%d} ({zone.key}, {when:%H:%M} UTC)"
+    return [Finding(name=name, expected=limits.words(), seen=seen, holds=not wrong)]
 
 
 def _never(never: Never, own: Outcome) -> Sequence[Finding]:

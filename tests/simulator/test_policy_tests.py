@@ -59,7 +59,7 @@ def test_the_share_of_a_baseline_is_known_without_gpus_too():
 def test_a_time_of_day_is_local_to_the_policy():
     policy = a_policy({"forecast": {"calendar": {"timezone": "Asia/Tokyo"}}, "replicas": {"min": 1}})
     outcome = ran([{"readyReplicas": {"at": "04:00", "atLeast": 0}}], policy)
-    assert "the test does not reach that time" in outcome.diff()
+    assert "the test does not reach that time (Asia/Tokyo)" in outcome.diff()
 
 
 def test_the_day_that_is_said_is_the_local_one_too():
@@ -68,7 +68,16 @@ def test_the_day_that_is_said_is_the_local_one_too():
     trace = a_series(np.full(26 * 60, 120.0))
     traffic = {"trace": "x.csv", "from": "2026-03-02T18:55:00Z", "days": 0.01, "warmup": "6h"}
     outcome = ran([{"readyReplicas": {"at": "04:00", "atLeast": 90}}], policy, trace=trace, traffic=traffic)
-    assert outcome.diff().endswith(" on 2026-03-03")
+    assert outcome.diff().endswith(" on 2026-03-03 (Asia/Tokyo, 19:00 UTC)")
+
+
+def test_a_pattern_happens_in_utc_whatever_the_policys_time_zone():
+    """A spike at 9:00 UTC is at 18:00 in Tokyo."""
+    policy = a_policy({"forecast": {"calendar": {"timezone": "Asia/Tokyo"}}})
+    traffic = {"pattern": "spike", "low": 0, "high": 20, "at": "9h", "lasts": "30m", "days": 0.25, "warmup": "6h"}
+    expect = [{"readyReplicas": {"at": "17:55", "atMost": 1}}, {"readyReplicas": {"at": "18:25", "atLeast": 2}}]
+    outcome = ran(expect, policy, traffic=traffic)
+    assert outcome.passed, outcome.diff()
 
 
 def test_a_trace_is_cut_to_its_warmup_and_days():
