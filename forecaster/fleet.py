@@ -174,7 +174,8 @@ def backtest_many(
     unit = next(iter(series_by_name.values())).unit
     tested = panel.values[:, warmup // panel.step :]
     if tested.size and not np.isfinite(tested).any():
-        raise ShortHistory(f"backtest: no demand was seen after the warm-up of {warmup}, need at least one bin")
+        hours = warmup / timedelta(hours=1)
+        raise ShortHistory(f"backtest: no demand was seen after the warm-up of {hours:g} h, need at least one bin")
     aligned = {
         key: DemandSeries(unit=unit, start=panel.start, step=panel.step, values=values)
         for key, values in zip(panel.keys, panel.values, strict=True)

@@ -238,7 +238,7 @@ class _Reader:
         return tokens
 
     def _count(self, column: pd.Series, missing: NDArray[np.bool_]) -> FloatArray:
-        values = self._numbers(column, "a count >= 0", missing)
+        values = self._numbers(column, "a count >= 0 (where nothing was seen: 1 in a column missing)", missing)
         self._refuse(column, values < 0, "a count >= 0")
         self._refuse(column, values > _MOST_IN_A_BIN, f"a count <= {_MOST_IN_A_BIN:g}")
         return values

@@ -11,6 +11,8 @@ from datetime import timedelta
 from functools import cached_property
 from math import ceil
 
+import numpy as np
+
 from forecaster.series import DemandSeries, FloatArray
 from scaler.core.bounds import bounds_of
 from scaler.cycle import TURN
@@ -118,6 +120,11 @@ def span_of(request: ReplayRequest, name: EndpointId) -> Span:
         )
     request.faults.check_within(end - begin)
     kept = series.until(end)
+    if not np.isfinite(kept.values[request.warmup // series.step :]).any():
+        raise TraceError(
+            f"{name}: no demand was seen from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, every bin is "
+            "missing; need a test span in which some was"
+        )
     model = request.startup or StartupModel(typical=policy.spec.startup.expected)
     return Span(
         policy=policy,

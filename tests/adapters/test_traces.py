@@ -22,7 +22,7 @@ MALFORMED = {
     "not a number": ("timestamp,requests\n0,1\n60,many\n120,3\n", ("line 3", "requests", "many", ">= 0")),
     "negative": ("timestamp,requests\n0,1\n60,-4\n120,3\n", ("line 3", "requests", "-4", ">= 0")),
     "beyond all counting": ("timestamp,requests\n0,1\n60,1e300\n", ("line 3", "requests", "1e+300", "<= 1e+12")),
-    "NaN": ("timestamp,requests\n0,1\n60,NaN\n", ("line 3", "requests", "NaN", ">= 0")),
+    "NaN": ("timestamp,requests\n0,1\n60,NaN\n", ("line 3", "requests", "NaN", ">= 0", "column missing")),
     "infinite": ("timestamp,requests\n0,1\n60,inf\n", ("line 3", "requests", "inf", ">= 0")),
     "empty cell": ("timestamp,requests\n0,1\n60,\n", ("line 3", "requests", "nothing", ">= 0")),
     "irregular grid": ("timestamp,requests\n0,1\n60,1\n120,1\n200,1\n", ("line 5", "timestamp", "80 s", "60 s")),

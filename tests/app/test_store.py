@@ -235,6 +235,11 @@ def test_a_url_that_names_no_usable_store_is_one_clear_error(url: str) -> None:
         SqlStore.open(url)
 
 
+def test_a_file_that_cannot_be_opened_says_what_is_needed() -> None:
+    with pytest.raises(StoreUnavailable, match=r"unable to open .*; need an SQLite file, or none yet, in a folder"):
+        SqlStore.open("sqlite:////proc/nowhere/a.db")
+
+
 def test_commands_that_only_read_make_no_store(tmp_path: Path) -> None:
     file = tmp_path / "none.db"
     with pytest.raises(SettingsError, match=r"none\.db does not exist"):

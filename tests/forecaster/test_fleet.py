@@ -104,7 +104,7 @@ def test_an_endpoint_that_was_never_seen_is_left_out_and_where_none_was_that_is_
     unseen = {"prod/unseen": a_series(np.full(9 * 24, np.nan), HOUR)}
     many = backtest_many({**HISTORIES, **unseen}, Workers(), **how)
     assert {key for key, *_, values in many.rows() if np.isfinite(values).all()} == set(HISTORIES)
-    with pytest.raises(ShortHistory, match="no demand was seen after the warm-up"):
+    with pytest.raises(ShortHistory, match="no demand was seen after the warm-up of 144 h"):
         backtest_many(unseen, Workers(), **how)
 
 

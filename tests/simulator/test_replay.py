@@ -240,6 +240,10 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path):
         run_replay(a_request(baselines=("hap",)), present_advisor)
     with pytest.raises(TraceError, match=r"covers 6\.0 h and the warm-up takes 24\.0 h"):
         run_replay(a_request(warmup=timedelta(days=1)), present_advisor)
+    unseen = counts()
+    unseen[120:] = np.nan
+    with pytest.raises(TraceError, match=r"no demand was seen from .* UTC, every bin is missing"):
+        run_replay(a_request(a_series(unseen)), present_advisor)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -54,7 +54,9 @@ class SqlStore:
         file = store._engine.url.database
         if must_exist and store._engine.dialect.name == "sqlite" and file and not Path(file).exists():
             raise SettingsError(f"--store: {file} does not exist; name the store of the running service")
-        with store._transaction(f"open the store {store._engine.url.render_as_string()}") as connection:
+        is_file = store._engine.dialect.name == "sqlite" and bool(file)
+        need = "; need an SQLite file, or none yet, in a folder that is there and can be written" if is_file else ""
+        with store._transaction(f"open the store {store._engine.url.render_as_string()}", need) as connection:
             tables.metadata.create_all(connection)
             found = connection.scalar(select(tables.about.c.value).where(tables.about.c.key == "version"))
             if found is None:
@@ -251,13 +253,13 @@ class SqlStore:
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self, doing: str) -> Iterator[Connection]:
+    def _transaction(self, doing: str, need: str = "") -> Iterator[Connection]:
         try:
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            raise StoreUnavailable(f"{doing}: {cause}") from error
+            raise StoreUnavailable(f"{doing}: {cause}{need}") from error
 
 
 def _engine(url: str) -> Engine:
