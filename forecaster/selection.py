@@ -90,8 +90,8 @@ def known_losses(
 
 
 def told_sooner(steps_ahead: IntArray) -> IntArray:
-    """For each of the sorted leads, the index of the one that is nearest to a quarter of it; for the shortest ones it is
-    their own."""
+    """For each of the sorted leads, the index of the one that is nearest to a quarter of it; for the shortest ones it
+    is their own."""
     log = np.log1p(steps_ahead.astype(np.float64))
     return np.asarray(np.abs(log - np.log1p(steps_ahead / 4.0)[:, None]).argmin(axis=1), dtype=np.int64)
 

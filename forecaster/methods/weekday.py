@@ -1,7 +1,7 @@
 """The same weekday, steadied: half what it brought in the weeks before, half where the last days lead from here.
 
-A shop's Friday is like no other working day, but one Friday is a small sample. The plain seasonal naive of a week repeats
-that one day with its noise and its level; the days alone know no Friday.
+A shop's Friday is like no other working day, but one Friday is a small sample. The plain seasonal naive of a week
+repeats that one day with its noise and its level; the days alone know no Friday.
 """
 
 import numpy as np
