@@ -64,8 +64,9 @@ class Rules(NamedTuple):
     `limits_*` are the behavior's policies: columns period steps, 1 for a fraction, value. `window_*` are the
     stabilisation windows in steps; `window_last` is the one down from a single replica. `is_rate`: 0 for a level, which
     has no backlog of its own. `queue_above` and `busy_above` are thresholds on what waits before each ready replica and
-    on the share of its room in use (infinite: none); one that is exceeded holds scale-in for `hold_steps`. `most`: the
-    policy's own maximum, below which only an override's lies.
+    on the share of its room in use, the lowest above 0 (infinite: none); `queue_any` and `busy_any`: there is one at 0,
+    which asks for one more and not for the most. One that is exceeded holds scale-in for `hold_steps`. `least_unseen`
+    replicas stand while demand is not known. `most`: the policy's own maximum, below which only an override's lies.
     """
 
     step_seconds: float
@@ -76,9 +77,12 @@ class Rules(NamedTuple):
     panic_factor: float
     queue_above: float
     busy_above: float
+    queue_any: bool
+    busy_any: bool
     hold_steps: int
     is_rate: bool
     zero_allowed: bool
+    least_unseen: int
     most: int
     limits_up: FloatArray
     select_up: int
@@ -262,7 +266,7 @@ def play_run(
     is_rate, zero_allowed, hold_steps = rules.is_rate, rules.zero_allowed, rules.hold_steps
     site = Site(capacity, capacity * columns.utilization[setting], step_seconds, rules.panic_factor)
     share_of_step = np.ceil(rules.startup_steps) - rules.startup_steps
-    has_thresholds = min(rules.queue_above, rules.busy_above) < np.inf
+    has_thresholds = min(rules.queue_above, rules.busy_above) < np.inf or rules.queue_any or rules.busy_any
     asks_busy = has_thresholds or zero_allowed
     ahead, floor = signals.ahead[columns.ahead[setting]], signals.floors[columns.floor[setting]]
     peak = signals.peaks[columns.peak[setting]]
@@ -297,10 +301,9 @@ def play_run(
                 order = _limited_order(recommended, have, rules, history, latest)
             order = min(max(order, signals.lowest[t]), signals.highest[t])
         else:
-            order = max(order, signals.lowest[t])
-            if (
-                signals.highest[t] < rules.most
-            ):  # an override's: the policy's own lowers nothing while demand is unknown
+            order = max(order, rules.least_unseen, signals.lowest[t])
+            # An override's: the policy's own lowers nothing while demand is unknown.
+            if signals.highest[t] < rules.most:
                 order = min(order, signals.highest[t])
             recommended = order
         hold = max(0, hold - 1)
@@ -380,10 +383,15 @@ def _backlog_at_lead(
 def _thresholds(queue: float, busy: float, ready: int, rules: Rules, highest: int) -> int:
     """What the thresholds on the world's own signals ask for."""
     depth = queue / (ready if rules.is_rate else ready * rules.step_seconds)
-    return max(
+    needed = max(
         rule.threshold_floor(depth, rules.queue_above, ready, highest),
         rule.threshold_floor(busy, rules.busy_above, ready, highest),
     )
+    if rules.queue_any:
+        needed = max(needed, rule.threshold_floor(depth, 0.0, ready, highest))
+    if rules.busy_any:
+        needed = max(needed, rule.threshold_floor(busy, 0.0, ready, highest))
+    return needed
 
 
 @register_jitable

@@ -31,7 +31,7 @@ def sparse_orders(
     `standing` replicas are ready at the start. The same as the whole cycle orders (held by a test).
     """
     spec = policy.spec
-    if spec.workload is Workload.BATCH or limit_replica_hours(policy) < inf:
+    if spec.workload is Workload.BATCH or spec.safety.paused or limit_replica_hours(policy) < inf:
         return None
     if not spec.scale_to_zero.enabled or spec.triggers or spec.reactive.thresholds or spec.forecast.calendar.events:
         return None

@@ -172,6 +172,13 @@ def orders_of_cycle(policy: ScalingPolicy, signals: Signals, setting: Setting) -
     return orders, lane
 
 
+def orders_of_fast_replay(policy: ScalingPolicy, signals: Signals) -> list[int]:
+    rules, columns = rules_of(policy, prior_profile(policy), STEP), Columns(*np.zeros((3, 1), dtype=int), np.ones(1))
+    orders, state = np.zeros((1, N), dtype=np.int64), new_state(1, rules, ready=1)
+    replay(signals, columns, np.zeros(1, dtype=int), rules, state, no_outcomes(1), orders)
+    return orders[0].tolist()
+
+
 def test_both_finish_what_is_in_flight_before_the_last_replica_goes() -> None:
     """One step's work for two steps and a bit, then silence: it is let go once a step has passed without any."""
     policy = a_policy({"scaleToZero": {"enabled": True, "minIdle": "0s"}})
@@ -187,13 +194,46 @@ def test_both_finish_what_is_in_flight_before_the_last_replica_goes() -> None:
         panic=idle,
     )
     setting = Setting(source=Source.RESIDUAL, level=0.9)
-    orders, outcomes = np.zeros((1, N), dtype=np.int64), no_outcomes(1)
-    rules, columns = rules_of(policy, prior_profile(policy), STEP), Columns(*np.zeros((3, 1), dtype=int), np.ones(1))
-    replay(signals, columns, np.zeros(1, dtype=int), rules, new_state(1, rules, ready=1), outcomes, orders)
+    orders = orders_of_fast_replay(policy, signals)
     expected, lane = orders_of_cycle(policy, signals, setting)
-    assert orders[0].tolist() == expected
+    assert orders == expected
     ended = int(np.argmax(lane.rows[:, 3] == 0.0))
     assert expected[: ended + 3] == [*expected[: ended + 1], 1, 0] and 0 not in expected[: ended + 1]
+
+
+@pytest.mark.parametrize(
+    "thresholds",
+    [
+        [{"signal": "kv_cache_usage", "above": 0.0}, {"signal": "in_flight", "above": 0.5}],
+        [{"signal": "kv_cache_usage", "above": 0.1}, {"signal": "in_flight", "above": 0.0}],
+        [{"signal": "queue_depth", "above": 0.0}, {"signal": "queue_depth", "above": 0.5}],
+    ],
+)
+def test_both_take_the_most_that_thresholds_on_one_measure_ask_for(thresholds: list[dict[str, Any]]) -> None:
+    policy = a_policy({"reactive": {"thresholds": thresholds}, "replicas": {"max": 40}})
+    signals = some_signals(0, policy, 0.0)
+    setting = Setting(source=Source.RESIDUAL, level=0.9)
+    assert orders_of_fast_replay(policy, signals) == orders_of_cycle(policy, signals, setting)[0]
+
+
+@pytest.mark.parametrize("missing", ["Hold", "Floor"])
+def test_both_keep_the_floor_while_demand_is_not_known(missing: str) -> None:
+    policy = a_policy({"scaleToZero": {"enabled": True, "minIdle": "0s"}, "safety": {"missingMetrics": missing}})
+    unseen = np.arange(N) >= N // 2
+    idle, nothing, never = np.where(unseen, np.nan, 0.0), np.zeros((1, N)), np.zeros(N, dtype=bool)
+    signals = some_signals(0, policy, 0.0)._replace(
+        arrivals=np.zeros(N),
+        now=idle,
+        ahead=nothing,
+        floors=nothing,
+        peaks=nothing,
+        keep=never,
+        pre_warm=never,
+        panic=idle,
+    )
+    orders = orders_of_fast_replay(policy, signals)
+    assert orders == orders_of_cycle(policy, signals, Setting(source=Source.RESIDUAL, level=0.9))[0]
+    assert set(orders[: N // 2]) == {0} and set(orders[N // 2 :]) == {1 if missing == "Floor" else 0}
 
 
 @settings(max_examples=100, deadline=None)

@@ -24,23 +24,29 @@ def a_rare_trace(seed, days=1.0):
     return counts
 
 
-@pytest.mark.parametrize(("seed", "timezone"), [(1, "UTC"), (2, "Asia/Kolkata")])
-def test_the_compiled_turns_give_the_orders_of_the_whole_cycle(seed, timezone):
-    spec = {
-        "scaleToZero": {"enabled": True, "coldRequestCost": 0.2},
-        "replicas": {"max": 3},
-        "forecast": {"calendar": {"timezone": timezone}},
-    }
-    request = ReplayRequest(
-        policies={RARE: a_policy(spec, name="rare")},
+def a_request(seed, spec):
+    base = {"scaleToZero": {"enabled": True, "coldRequestCost": 0.2}, "replicas": {"max": 3}}
+    return ReplayRequest(
+        policies={RARE: a_policy(base | spec, name="rare")},
         traces={RARE: a_series(a_rare_trace(seed))},
         warmup=timedelta(hours=11),
         baselines=(),
         with_clairvoyant=False,
     )
+
+
+@pytest.mark.parametrize(("seed", "timezone"), [(1, "UTC"), (2, "Asia/Kolkata")])
+def test_the_compiled_turns_give_the_orders_of_the_whole_cycle(seed, timezone):
+    request = a_request(seed, {"forecast": {"calendar": {"timezone": timezone}}})
     fast = run_replay(request, own_advisor).endpoints[RARE]
     whole = run_replay(request, own_advisor, whole_cycle=True).endpoints[RARE]
     assert fast.turned == "compiled"
     assert whole.turned == "cycle"
     assert np.array_equal(fast.outcomes[OWN].desired, whole.outcomes[OWN].desired)
     assert fast.outcomes[OWN].desired.max() > 0
+
+
+def test_a_paused_policy_orders_nothing_in_a_replay_of_a_rarely_used_endpoint_either():
+    request = a_request(1, {"safety": {"paused": True}})
+    desired = run_replay(request, own_advisor).endpoints[RARE].outcomes[OWN].desired
+    assert len(set(desired.tolist())) == 1

@@ -28,9 +28,12 @@ def rules_of(policy: ScalingPolicy, profile: CapacityProfile, step: timedelta) -
         panic_factor=policy.spec.reactive.panic.factor,
         queue_above=_lowest_threshold(policy, QUEUE_DEPTH),
         busy_above=_busy_threshold(policy),
+        queue_any=_any_at_zero(policy, QUEUE_DEPTH),
+        busy_any=_any_at_zero(policy, CACHE_USAGE, IN_FLIGHT),
         hold_steps=ceil(profile.startup.p50 / step) if behavior.scale_down.stabilization_window == "auto" else 0,
         is_rate=policy.spec.demand.unit.is_rate,
         zero_allowed=policy.spec.scale_to_zero.enabled,
+        least_unseen=1 if policy.spec.safety.missing_metrics == "Floor" else 0,
         most=policy.spec.replicas.max,
         limits_up=_limits(behavior.scale_up, step),
         select_up=SELECT[behavior.scale_up.select],
@@ -43,8 +46,13 @@ def rules_of(policy: ScalingPolicy, profile: CapacityProfile, step: timedelta) -
 
 
 def _lowest_threshold(policy: ScalingPolicy, signal: str) -> float:
-    """Of several on one signal the lowest asks for the most; infinite: none."""
-    return min((found.above for found in policy.spec.reactive.thresholds if found.signal == signal), default=inf)
+    """Of several above 0 on one signal the lowest asks for the most; infinite: none."""
+    found = policy.spec.reactive.thresholds
+    return min((one.above for one in found if one.signal == signal and one.above > 0), default=inf)
+
+
+def _any_at_zero(policy: ScalingPolicy, *signals: str) -> bool:
+    return any(one.above == 0 and one.signal in signals for one in policy.spec.reactive.thresholds)
 
 
 def _busy_threshold(policy: ScalingPolicy) -> float:
