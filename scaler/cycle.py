@@ -28,6 +28,8 @@ TURN = timedelta(seconds=15)
 """As the HPA's sync period: a decision is no older than the metrics it reads."""
 LOOK_BACK = LONGEST_WINDOW
 LOOK_BACK_AT_LEAST = timedelta(minutes=2)
+LONGEST_REST = timedelta(days=1)
+"""A service that was down for longer before midnight does not know what stood at the beginning of the day."""
 PROMOTION_LASTS = timedelta(days=1)
 """A service that was down, or blind, for longer asks the gate anew."""
 SLOWEST_STARTUP = 4.0
@@ -210,7 +212,7 @@ class Cycle:
             idle=advice.idle,
             recent=self._recent_turns(policy, now),
             demand_lately=_by_minute(reading.recent, _minutes_needed(policy)) if reading else (),
-            held_in_until=self.log.scale_in_held_until(endpoint) if _may_hold(policy) else None,
+            held_in_until=self.log.scale_in_held_until(endpoint, now) if _may_hold(policy) else None,
             spent_replica_hours=self._spent_today(policy, replicas, now),
             turn=self.turn_length,
             problem=problem or advice.problem,
@@ -225,11 +227,15 @@ class Cycle:
 
     def _recent_turns(self, policy: ScalingPolicy, now: datetime) -> tuple[PastTurn, ...]:
         """As far back as the policy looks; where no turn is left there, the last one, if a promoted policy made it."""
-        turns = tuple(self.log.recent_turns(policy.endpoint, now - look_back(policy)))
+        turns = self._turns_between(policy.endpoint, now - look_back(policy), now)
         if turns or policy.spec.safety.promote is None:
             return turns
-        last = self.log.recent_turns(policy.endpoint, now - PROMOTION_LASTS)[-1:]
+        last = self._turns_between(policy.endpoint, now - PROMOTION_LASTS, now)[-1:]
         return tuple(turn for turn in last if turn.promoted)
+
+    def _turns_between(self, endpoint: EndpointId, since: datetime, now: datetime) -> tuple[PastTurn, ...]:
+        """Not what is later than now: a clock that was set back, or a rehearsal that ran ahead, left it there."""
+        return tuple(turn for turn in self.log.recent_turns(endpoint, since) if turn.decided_at <= now)
 
     def _spent_today(self, policy: ScalingPolicy, replicas: ReplicaState | None, now: datetime) -> float | None:
         """Replica-hours of this local day, from the turns that the log holds of it on."""
@@ -237,9 +243,10 @@ class Cycle:
             self._spends.pop(policy.endpoint, None)  # a budget that comes back is counted from the log again
             return None
         spend = self._spends.get(policy.endpoint)
-        if spend is None:
-            # From before midnight: what stood there stood on until the day's first turn, over a restart in between.
-            for turn in self.log.recent_turns(policy.endpoint, midnight(policy, now) - LOOK_BACK):
+        if spend is None or spend.until > now:
+            spend = None
+            # From before midnight: what stood there stood on until the day's first turn, while nothing ran in between.
+            for turn in self._turns_between(policy.endpoint, midnight(policy, now) - LONGEST_REST, now):
                 spend = spent(spend, policy, turn.decided_at, turn.standing)
         standing = None if replicas is None else replicas.standing
         self._spends[policy.endpoint] = spent(spend, policy, now, standing)

@@ -151,6 +151,6 @@ class MemoryLog:
         turns = [record.past_turn() for record in self.records if record.snapshot.endpoint == endpoint]
         return [turn for turn in turns if turn is not None and turn.decided_at >= since]
 
-    def scale_in_held_until(self, endpoint: EndpointId) -> datetime | None:
-        own = [record for record in self.records if record.snapshot.endpoint == endpoint]
+    def scale_in_held_until(self, endpoint: EndpointId, now: datetime) -> datetime | None:
+        own = [one for one in self.records if one.snapshot.endpoint == endpoint and one.decision.decided_at <= now]
         return own[-1].decision.hold_scale_in_until if own else None

@@ -238,6 +238,38 @@ def test_a_restart_over_midnight_counts_what_stood_since(cycle, chat):
     assert after_turns(replace(cycle, _spends={}), 1) == pytest.approx(2 * 0.25)
 
 
+def test_a_service_that_was_down_over_midnight_counts_what_stood_since(cycle, chat):
+    cycle.policies.policies = [a_policy({"mode": "Observe", "budget": {"gpuHoursPerDay": 100}}, name="chat")]
+    cycle.clock.time = NOON.replace(hour=20)
+    after_turns(cycle, 1, every=timedelta(hours=14))
+    assert after_turns(replace(cycle, _spends={}), 1) == pytest.approx(2 * 10.0)
+
+
+def test_a_clock_that_is_set_back_over_midnight_leaves_what_the_day_had_spent(cycle):
+    cycle.policies.policies = [a_policy({"mode": "Observe", "budget": {"gpuHoursPerDay": 100}}, name="chat")]
+    cycle.clock.time = NOON.replace(hour=22)
+    after_turns(cycle, 10)
+    cycle.clock.time = NOON.replace(hour=23, minute=30)
+    assert after_turns(cycle, 1) == pytest.approx(2 * 1.5)
+
+
+@pytest.mark.parametrize("hold", [None, timedelta(minutes=5)])
+def test_turns_of_a_clock_that_was_ahead_say_nothing_once_it_is_set_back(cycle, chat, hold):
+    """They moved the order from 2 to 8: neither a rate limit nor a hold counts what is still to come."""
+    grow = {"name": "flash", "when": {"growth": 3.0, "within": "2m"}, "then": {"holdScaleInFor": "5m"}}
+    slow = {"stabilizationWindow": "0s", "policies": [{"type": "Replicas", "value": 2, "period": "1m"}]}
+    cycle.policies.policies = [
+        a_policy({"triggers": [grow], "behavior": {"scaleUp": slow, "scaleDown": slow}}, name="chat")
+    ]
+    cycle.source.demand = 8.0
+    cycle.clock.time = NOON + timedelta(hours=2)
+    after_turns(cycle, 3, every=timedelta(minutes=1))
+    if hold:
+        cycle.log.records[-1] = _with_hold(cycle.log.records[-1], cycle.clock.time + hold)
+    cycle.clock.time, cycle.source.demand = NOON, 2.0 if hold else 12.0
+    assert cycle.turn().records[0].decision.final == (6 if hold else 10)
+
+
 def test_a_budget_that_was_taken_away_and_comes_back_knows_what_stood_meanwhile(cycle, chat):
     with_budget = [a_policy({"mode": "Observe", "budget": {"gpuHoursPerDay": 100}}, name="chat")]
     cycle.policies.policies = with_budget

@@ -235,7 +235,7 @@ class MemoryLog:
     def recent_turns(self, endpoint: EndpointId, since: datetime) -> Sequence[PastTurn]:
         return [turn for turn in self.turns.get(endpoint, ()) if turn.decided_at >= since]
 
-    def scale_in_held_until(self, endpoint: EndpointId) -> datetime | None:
+    def scale_in_held_until(self, endpoint: EndpointId, now: datetime) -> datetime | None:
         return self.held.get(endpoint)
 
 

@@ -59,12 +59,14 @@ def test_a_trigger_holds_on_across_a_restart(url: str) -> None:
     clock, source, target = FakeClock(), FakeSource(), FakeTarget()
     store = SqlStore.open(url)
     report = a_cycle(store, clock, source, target).turn()
-    assert store.scale_in_held_until(CHAT) is None
+    assert store.scale_in_held_until(CHAT, MORNING) is None
     held = report.records[0].decision
     object.__setattr__(held, "hold_scale_in_until", MORNING + timedelta(minutes=15))
     store.append(report.records)
     store.close()
-    assert SqlStore.open(url).scale_in_held_until(CHAT) == MORNING + timedelta(minutes=15)
+    reopened = SqlStore.open(url)
+    assert reopened.scale_in_held_until(CHAT, MORNING) == MORNING + timedelta(minutes=15)
+    assert reopened.scale_in_held_until(CHAT, MORNING - timedelta(seconds=1)) is None
 
 
 def test_rows_are_read_as_they_were_recorded_newest_first(url: str) -> None:

@@ -106,12 +106,13 @@ class SqlStore:
                 for at, recommended, current, ordered, standing, promoted in connection.execute(query)
             )
 
-    def scale_in_held_until(self, endpoint: EndpointId) -> datetime | None:
-        """Until when a trigger holds scale-in, as the last decision left it. None: nothing holds it."""
+    def scale_in_held_until(self, endpoint: EndpointId, now: datetime) -> datetime | None:
+        """Until when a trigger holds scale-in, as the last decision up to `now` left it. None: nothing holds it."""
         table = tables.decisions.c
         query = (
             select(table.hold_scale_in_until)
             .where(table.namespace == endpoint.namespace, table.name == endpoint.name)
+            .where(table.decided_at <= now.timestamp())
             .order_by(table.decided_at.desc())
             .limit(1)
         )
