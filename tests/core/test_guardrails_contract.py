@@ -1,5 +1,6 @@
 """What every guardrail promises, whatever it is fed."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -96,3 +97,19 @@ def test_floors_only_ever_raise(name, snapshot):
     for verdict in decide(snapshot).verdicts:
         if verdict.guardrail == name:
             assert verdict.after >= verdict.before
+
+
+@given(snapshot=snapshots(), factor=st.floats(1, 20), more=st.floats(0, 20))
+def test_more_demand_never_orders_fewer(snapshot, factor, more):
+    signals = snapshot.signals
+    if signals is None:
+        return
+    raised = replace(
+        signals,
+        demand_now=factor * signals.demand_now + more,
+        demand_ahead=factor * signals.demand_ahead + more,
+        peak_soon=factor * signals.peak_soon + more,
+    )
+    asked = replace(snapshot, signals=raised, queue=factor * snapshot.queue + more)
+    before, after = decide(snapshot).final, decide(asked).final
+    assert before is None or after >= before

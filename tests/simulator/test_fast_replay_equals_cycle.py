@@ -71,7 +71,10 @@ limits = st.fixed_dictionaries(
 )
 windows = st.sampled_from(["0s", "15s", "1m", "100s"])
 thresholds = st.fixed_dictionaries(
-    {"signal": st.sampled_from(["queue_depth", "kv_cache_usage"]), "above": st.sampled_from([0.0, 0.5, 0.8, 5.0])}
+    {
+        "signal": st.sampled_from(["queue_depth", "kv_cache_usage", "in_flight"]),
+        "above": st.sampled_from([0.0, 0.5, 0.8, 5.0]),
+    }
 )
 triggers = st.fixed_dictionaries(
     {
@@ -81,6 +84,15 @@ triggers = st.fixed_dictionaries(
             {"holdScaleInFor": st.sampled_from(["0s", "40s", "2m"]), "atLeastReplicas": st.integers(0, 4)}
         ),
     }
+)
+overrides = st.fixed_dictionaries(
+    {
+        "name": st.just("by-hand"),
+        "cron": st.sampled_from(["*/5 * * * *", "*/7 * * * *"]),
+        "duration": st.sampled_from(["20s", "2m"]),
+        "timezone": st.just("Europe/Berlin"),
+    },
+    optional={"min": st.integers(0, 3)},
 )
 
 
@@ -96,10 +108,10 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
     lowest = draw(st.integers(0, 2))
     return a_policy(
         {
-            "demand": {"unit": draw(st.sampled_from(["requests", "requests", "concurrency"]))},
+            "demand": {"unit": draw(st.sampled_from(["requests", "tokens", "concurrency"]))},
             "slo": {"queueWait": draw(st.sampled_from(["0s", "10s", "15s", "20s", "40s"]))},
             "capacity": {"perReplica": draw(st.sampled_from([0.3, 1.0, 2.5]))},
-            "startup": {"expected": draw(st.sampled_from(["10s", "15s", "40s", "150s", "155s"]))},
+            "startup": {"expected": draw(st.sampled_from(["10s", "15s", "22300ms", "40s", "150s", "155s"]))},
             "replicas": {"min": lowest, "max": lowest + draw(st.integers(1, 12))},
             "scaleToZero": {"enabled": draw(st.booleans()), "minIdle": "0s"},
             "reactive": {
@@ -107,9 +119,11 @@ def policies(draw: st.DrawFn) -> ScalingPolicy:
                     "factor": draw(st.sampled_from([1.2, 2.0])),
                     "window": draw(st.sampled_from(["1m", "1m", "3m"])),
                 },
-                "thresholds": draw(st.lists(thresholds, max_size=2, unique_by=lambda one: one["signal"])),
+                "thresholds": draw(st.lists(thresholds, max_size=3)),
             },
             "triggers": draw(st.lists(triggers, max_size=2, unique_by=lambda one: one["name"])),
+            "overrides": [one | {"max": draw(st.integers(3, 9))} for one in draw(st.lists(overrides, max_size=1))],
+            "safety": {"missingMetrics": draw(st.sampled_from(["Hold", "Floor"]))},
             "behavior": {
                 "scaleUp": rules(draw(windows)),
                 "scaleDown": rules(draw(st.sampled_from(["auto", "0s", "1m", "100s"]))),
