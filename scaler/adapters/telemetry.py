@@ -52,7 +52,7 @@ class Telemetry:
         )
         self._replicas = gauge(
             "headstart_replicas",
-            "Replicas that are ready, starting, desired by the target, and decided.",
+            "Replicas that are ready, starting, desired by the target, and decided; NaN: not known.",
             (*ENDPOINT, "state"),
         )
         self._demand = gauge(

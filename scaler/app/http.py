@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scaler.app.service import Service
 from scaler.domain.endpoint import EndpointId
@@ -33,6 +36,16 @@ def build_app(service: Service, extra_status: Callable[[], Mapping[str, Any]] = 
     @app.exception_handler(StoreUnavailable)
     def store_unavailable(_: Request, error: StoreUnavailable) -> JSONResponse:
         return JSONResponse({"error": str(error)}, status_code=503)
+
+    @app.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> JSONResponse:
+        said = f"{request.method} {request.url.path}: {error.detail}"
+        return JSONResponse({"error": said}, status_code=error.status_code, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def unusable(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{first['loc'][-1]}: found {first['input']!r}; {first['msg']}"}, status_code=422)
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> HTMLResponse:
@@ -91,7 +104,19 @@ def build_app(service: Service, extra_status: Callable[[], Mapping[str, Any]] = 
         found = service.board.timeline(_known(service, namespace, name))
         return found or {}
 
+    app.add_middleware(HeadAsGet)
     return app
+
+
+class HeadAsGet:
+    """Uptime checks ask with HEAD, which FastAPI refuses. The server leaves out the body: it knows what was asked."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked_as_get = {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
+        await self._app(asked_as_get, receive, send)
 
 
 class HttpServer:

@@ -1,6 +1,7 @@
 """The service on a world that is set by hand: what it holds, says and counts when parts of it fail."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -287,10 +288,40 @@ def test_the_timeline_has_history_forecast_and_turns(world: World) -> None:
     assert len(line["forecast"]["values"][0]) == len(line["forecast"]["at"])
 
 
-def test_every_metric_is_documented_and_every_documented_one_exists(world: World) -> None:
-    listed = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-    documented = {line.split("`")[1] for line in listed.splitlines() if line.startswith("| `headstart_")}
-    assert documented == set(world.service.telemetry.names())
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("GET", "/api/v1/nothing", 404, "GET /api/v1/nothing: Not Found"),
+        ("POST", "/api/v1/endpoints", 405, "POST /api/v1/endpoints: Method Not Allowed"),
+        ("GET", "/api/v1/endpoints/prod/chat/decisions?limit=0", 422, "limit: found '0'; Input should be greater"),
+        ("GET", "/api/v1/endpoints/prod/nobody/timeline", 404, "no endpoint prod/nobody"),
+    ],
+)
+def test_every_error_is_told_in_one_form(world: World, method: str, path: str, status: int, said: str) -> None:
+    world.turn()
+    answer = requests.request(method, f"http://{world.client.address}{path}", timeout=60)
+    assert answer.status_code == status
+    assert answer.json().keys() == {"error"}
+    assert said in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/api/v1/endpoints"])
+def test_head_answers_as_get_without_a_body(world: World, path: str) -> None:
+    world.turn()
+    answer = requests.head(f"http://{world.client.address}{path}", timeout=60)
+    asked = world.client.get(path)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, asked.headers["Content-Type"])
+    assert answer.content == b""
+    assert world.client.get("/healthz").text == "ok"  # nothing is left over on the connection
+
+
+def test_every_metric_is_documented_as_it_is_exposed_and_every_documented_one_exists(world: World) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(headstart_\w+)` \| (\w+) \| .* \| (.*) \|$", page, re.MULTILINE)
+    assert [name for name, _, _ in rows] == list(world.service.telemetry.names())
+    shown = world.client.get("/metrics").text
+    for name, kind, what in rows:
+        assert f"# HELP {name} {what}\n# TYPE {name} {kind}\n" in shown
 
 
 # When things run
