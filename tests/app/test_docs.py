@@ -2,27 +2,49 @@
 
 import re
 import shlex
+import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
 from scaler.adapters.policies import load_policies, load_policy
+from scaler.adapters.traces import read_single
 from scaler.app.cli import app
 from scaler.app.replays import read_policy_tests
 from scaler.app.settings import Settings
 from scaler.simulator.faults import parse_faults
+from tests.servers.prometheus import Prometheus, Series
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("*.md")])
-LINK = re.compile(r"\]\(([^)#]+)\)")
+PAGES = sorted(
+    [ROOT / "README.md", *(page for folder in ("docs", "data", "models") for page in (ROOT / folder).rglob("*.md"))]
+)
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+PATH = re.compile(r"(?<![\w/])(?:deploy|docs|policies|notebooks|benchmarks|scaler|forecaster|tests)/[\w./-]*\w")
+
+
+def _anchors(page: Path) -> set[str]:
+    """What the page's headings are called in links, as GitHub does it."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_to_files_that_are_there(page: Path) -> None:
-    for target in LINK.findall(page.read_text()):
+def test_links_lead_to_what_is_there(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text()):
         if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            file = page.parent / target if target else page
+            assert file.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in _anchors(file), f"{page.name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_are_there(page: Path) -> None:
+    for named in PATH.findall(page.read_text()):
+        assert (ROOT / named).exists(), f"{page.name} names {named}"
 
 
 def test_every_example_policy_has_a_policy_test_that_reads() -> None:
@@ -66,3 +88,36 @@ def test_the_defaults_in_operations_are_the_defaults() -> None:
     read = {name: Settings.model_validate({name.lower(): value}) for name, value in rows.items()}
     for name, settings in read.items():
         assert getattr(settings, name.lower()) == getattr(defaults, name.lower()), name
+
+
+def test_the_recipe_for_a_trace_from_a_prometheus_gives_one(
+    prometheus: Prometheus, prometheus_programs: dict[str, Path], tmp_path: Path
+) -> None:
+    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
+    seen = [i for i in range(2 * 90) if not 60 <= i < 80]  # ten minutes of outage
+    counted = Series(
+        metric="http_requests",
+        kind="counter",
+        labels={"namespace": "prod", "service": "chat-7b"},
+        samples=[(start + timedelta(seconds=30 * i), 6.0 * i) for i in seen],
+    )
+    prometheus.backfill([counted])
+    prometheus.start()
+    recipe = (ROOT / "data" / "README.md").read_text().partition("    promtool ")[2].partition("\n\n")[0]
+    for stated, here in (
+        ("2026-03-02T00:01:00Z", f"{start + timedelta(minutes=3):%Y-%m-%dT%H:%M:%SZ}"),
+        ("2026-03-09T00:00:00Z", f"{start + timedelta(minutes=80):%Y-%m-%dT%H:%M:%SZ}"),
+        ("http://prometheus:9090", prometheus.url),
+    ):
+        assert stated in recipe
+        recipe = recipe.replace(stated, here)
+    promtool = shlex.quote(str(prometheus_programs["promtool"]))
+    subprocess.run(["bash", "-euo", "pipefail", "-c", f"{promtool} {recipe}"], cwd=tmp_path, check=True, timeout=60)
+    series = read_single(tmp_path / "trace.csv")
+    assert (series.start, series.step, series.end) == (
+        start + timedelta(minutes=2),
+        timedelta(minutes=1),
+        start + timedelta(minutes=80),
+    )
+    assert 8 <= np.isnan(series.values).sum() <= 10
+    assert np.nanmedian(series.values) == pytest.approx(0.2)
