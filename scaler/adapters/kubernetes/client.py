@@ -274,8 +274,9 @@ def seconds_before_retry(cause: BaseException | None, attempt: int) -> float | N
 
 
 def _message_of(error: ApiException) -> str:
-    """The API server's own words where it sent a Status object."""
+    """The API server's own words where it sent a Status object. One line: a proxy answers with pages."""
     try:
-        return str(json.loads(error.body or "")["message"])
+        said = str(json.loads(error.body or "")["message"])
     except (ValueError, KeyError, TypeError):
-        return str(error.body or error.reason)[:300]
+        said = str(error.body or error.reason)[:300]
+    return " ".join(said.split())

@@ -39,7 +39,7 @@ class PolicyResources:
             self._listed = self._api.list_objects(POLICIES, self._namespace)
         except TargetNotFound as error:
             self._kept, self._listed = KeptPolicies(), ()
-            raise PolicyError(f"{error}; apply deploy/policy.crd.yaml") from error
+            raise PolicyError(f"{error}; apply deploy/policy.crd.yaml (what headstart schema --crd prints)") from error
         except HeadstartError as error:
             self._listed, self._silence = (), str(error)
             if not self._kept.read:

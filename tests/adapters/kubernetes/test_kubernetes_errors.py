@@ -47,6 +47,17 @@ def test_each_status_becomes_one_of_our_errors_with_the_servers_words(status: in
     assert "the server's words" in str(error)
 
 
+@pytest.mark.parametrize(
+    "body", ["404 page not found\n", "<html>\n  <body>502\tBad Gateway</body>\n</html>\n", '{"message": "two\\nlines"}']
+)
+def test_what_the_server_or_a_proxy_said_stands_on_one_line(body: str) -> None:
+    theirs = ApiException(status=404, reason="Not Found")
+    theirs.body = body
+    said = str(translated(theirs, "policies"))
+    assert "\n" not in said
+    assert said == said.strip()
+
+
 @pytest.mark.parametrize("status", range(300, 600))
 def test_every_error_status_has_a_translation(status: int) -> None:
     theirs = ApiException(status=status)
