@@ -22,9 +22,12 @@ from scaler.adapters.policies import parse_policy
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.adapters.store.store import SqlStore
 from scaler.adapters.traces import write_trace
+from scaler.app.cli.replaying import DEFAULT_BASELINES, OTHER_BASELINES
 from scaler.app.demo.traffic import generate
 from scaler.app.first_policy import Running, first_policy_text
 from scaler.cycle import Cycle
+from scaler.simulator.baselines.registry import BASELINES
+from scaler.simulator.spans import REACTIVE
 from tests.adapters.scripted import ScriptedServer
 from tests.app.fakes import FakeClock, FakePolicies, FakeSource, FakeTarget, PlainAdvisor, a_policy
 from tests.servers.processes import free_port, http_status, wait_until
@@ -480,6 +483,12 @@ def test_the_help_shows_every_default(run: Run) -> None:
     told = " ".join(run("run", "--help").stdout.replace("│", " ").split())
     for default in ("policies", "sqlite:///headstart.db", "http://127.0.0.1:9090", "no limits", "info; demo: warning"):
         assert f"(default: {default})" in told
+
+
+def test_the_help_of_replay_names_every_baseline(run: Run) -> None:
+    told = "".join(run("replay", "--help").stdout.replace("│", " ").split())
+    assert f"also:{OTHER_BASELINES}.".replace(" ", "") in told
+    assert {*DEFAULT_BASELINES.split(","), *OTHER_BASELINES.split(", ")} == {*BASELINES, REACTIVE}
 
 
 def test_the_schema_is_json_and_knows_the_kind(run: Run) -> None:

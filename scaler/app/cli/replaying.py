@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_BASELINES = "hpa,keda,knative,static,keepalive"
+OTHER_BASELINES = (
+    "reactive, hybrid-histogram, aws, gcp, dynamo-constant, dynamo-arima, dynamo-kalman, llmd, aibrix, "
+    "aibrix-unguarded, ahpa"
+)
+"""In words, because asking the registry for them would cost `--help` a second."""
 Trace = Annotated[Path, typer.Option(help="Recorded demand: CSV or CSV.gz, see data/README.md.", show_default=False)]
 
 
@@ -22,7 +27,9 @@ def replay(
     policies: Annotated[Path | None, typer.Option(help="Folder: each endpoint under the policy of its name.")] = None,
     warmup: Annotated[str, typer.Option(help="History before the first decision.")] = "7d",
     seed: Annotated[int, typer.Option(help="Of arrivals inside bins and of start-up times.", min=0)] = 0,
-    baseline: Annotated[str, typer.Option(help="Comma-separated; also: reactive. Empty: none.")] = DEFAULT_BASELINES,
+    baseline: Annotated[
+        str, typer.Option(help=f"Comma-separated; also: {OTHER_BASELINES}. Empty: none.")
+    ] = DEFAULT_BASELINES,
     frontier: Annotated[bool, typer.Option("--frontier", help="Sweep each baseline's knob.")] = False,
     fault: Annotated[list[str] | None, typer.Option(help="Such as forecast-noise or metrics-outage:1d8h/10m.")] = None,
 ) -> None:
