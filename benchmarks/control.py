@@ -1,6 +1,6 @@
 """Busy endpoints: replica-hours and attained share against the feasible clairvoyant and the best tuned baselines.
 
-    HEADSTART_TRACES=/path/to/traces python benchmarks/control.py [--only NAME] [--faults] [--sensitivity]
+    HEADSTART_TRACES=/path/to/traces python benchmarks/control.py [--only NAME] [--faults] [--baselines] [--sensitivity]
 
 Start-up 150 s, promised wait 10 s, capacity such that 16 replicas carry the 99.9th percentile of minutes; the last five
 days are the test, up to nine days before them the warm-up; 1-min bins fall over their 15-s steps with a fixed seed. The
