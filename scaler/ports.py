@@ -29,8 +29,9 @@ class Reading:
     lack.
 
     `recent` is demand on the control grid (one bin per turn length) up to the last finished bin, long enough for the
-    advisor's windows. `queue` is requests waiting. `reactive` maps signal names to values per ready replica.
-    `latency_seconds` is the measured latency at the policy's percentile. `in_flight` is requests being served.
+    advisor's windows. `queue` is what waits: requests, in tokens where demand is. `reactive` maps signal names to
+    values per ready replica. `latency_seconds` is the measured latency at the policy's percentile. `in_flight` is
+    requests being served.
     """
 
     recent: DemandSeries

@@ -66,11 +66,11 @@ class PastTurn:
 class Snapshot:
     """One frozen picture: `decide` reads nothing else, so every decision can be replayed.
 
-    `replicas` None: the cluster did not answer. `signals` None: demand is not known. `queue` is the number of requests
-    waiting, `in_flight` of those being served (NaN: not known). `reactive` maps each threshold signal to its value per
-    ready replica (NaN: not known). `recent` are earlier turns, oldest first, as far back as the policy's windows reach.
-    `demand_lately` is demand per second by minute, oldest first, for triggers. `problem` says in words what could not
-    be read ("": nothing).
+    `replicas` None: the cluster did not answer. `signals` None: demand is not known. `queue` is what waits: requests,
+    or their tokens where demand is in tokens; `in_flight` are the requests being served (NaN: not known). `reactive`
+    maps each threshold signal to its value per ready replica (NaN: not known). `recent` are earlier turns, oldest
+    first, as far back as the policy's windows reach. `demand_lately` is demand per second by minute, oldest first, for
+    triggers. `problem` says in words what could not be read ("": nothing).
     """
 
     now: datetime

@@ -71,10 +71,19 @@ def a_history() -> list[Series]:
         counter("vllm:time_to_first_token_seconds_count", {**model, "pod": "b"}, 1.5),
         growing_gauge("vllm:num_requests_waiting", {**model, "pod": "a"}, 0.25),
         gauge("vllm:num_requests_waiting", {**model, "pod": "b"}, 4.0),
+        counter("vllm:prompt_tokens", model, 1500.0),
+        counter("vllm:generation_tokens", model, 600.0),
+        counter("vllm:request_prompt_tokens_sum", model, 1000.0),
+        counter("vllm:request_prompt_tokens_count", model, 2.0),
+        counter("vllm:request_generation_tokens_sum", model, 400.0),
+        counter("vllm:request_generation_tokens_count", model, 2.0),
         gauge("vllm:num_requests_running", {**model, "pod": "a"}, 10.0),
         gauge("vllm:num_requests_running", {**model, "pod": "b"}, 16.0),
         gauge("vllm:kv_cache_usage_perc", {**model, "pod": "a"}, 0.5),
         gauge("vllm:kv_cache_usage_perc", {**model, "pod": "b"}, 0.9),
+        counter("sglang:prompt_tokens", {**model, "model_name": "first"}, 50.0),
+        counter("sglang:generation_tokens", {**model, "model_name": "first"}, 5.0),
+        gauge("sglang:num_queue_reqs", {**model, "model_name": "first"}, 3.0),
         *(
             Series(
                 metric="vllm:time_to_first_token_seconds_bucket",
@@ -97,10 +106,10 @@ def server(prometheus_programs: dict[str, Path], tmp_path_factory: pytest.TempPa
 
 
 def rename_counts(series: list[Series]) -> list[Series]:
-    """Histogram counts have no suffix of their own: they are back-filled as plain samples."""
+    """Counts and sums of histograms have no suffix of their own: they are back-filled as plain samples."""
     return [
         Series(metric=one.metric, kind="gauge", labels=one.labels, samples=one.samples)
-        if one.metric.endswith("_count")
+        if one.metric.endswith(("_count", "_sum"))
         else one
         for one in series
     ]
@@ -257,6 +266,18 @@ def test_a_reading_holds_the_live_signals_each_from_one_query(proxy: FaultyProxy
     assert len(proxy.requests("GET", "/api/v1/query?")) == 5
 
 
+def test_where_demand_is_in_tokens_so_is_the_queue(server: Prometheus) -> None:
+    policy = a_policy({"demand": {"preset": "vllm", "unit": "tokens"}}, name="llm")
+    reading = a_source(server.url).read([policy], END)[policy.endpoint]
+    np.testing.assert_allclose(reading.recent.values, 2100.0, rtol=1e-3)
+    assert reading.queue == pytest.approx((4 + 0.25 * 3 * 3600) * (500 + 200), rel=1e-3)
+
+
+def test_until_a_request_has_ended_each_that_waits_is_a_token(server: Prometheus) -> None:
+    policy = a_policy({"demand": {"preset": "sglang", "unit": "tokens"}}, name="first")
+    assert a_source(server.url).read([policy], END)[policy.endpoint].queue == 3
+
+
 def test_the_next_reading_asks_only_for_what_is_new(proxy: FaultyProxy) -> None:
     source = a_source(proxy.url)
     source.read(ALL, END - MINUTE)
@@ -392,7 +413,8 @@ def test_every_preset_is_promql_that_the_server_takes(server: Prometheus) -> Non
     context = QueryContext(by=("a", "b"), matchers='a="x",b=~"y|z"', window_seconds=60, fresh_seconds=120)
     for preset in PRESETS.values():
         signals = [*preset.demand.values(), *preset.per_replica.values()]
-        for signal in filter(None, [*signals, preset.completions, preset.queue, preset.in_flight, preset.latency]):
+        others = [preset.completions, preset.queue, preset.tokens_per_request, preset.in_flight, preset.latency]
+        for signal in filter(None, [*signals, *others]):
             query = fill(signal, context)
             assert "$" not in query
             assert client.instant(query, at=END.timestamp()) == []

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from forecaster.series import DemandUnit
 from scaler.adapters.prometheus.presets import PRESETS
 from scaler.core.budget import limit_replica_hours
 from scaler.domain.fields import format_duration
@@ -55,6 +56,12 @@ def _thresholds(policy: ScalingPolicy) -> list[str]:
                 f"spec.reactive.thresholds kv_cache_usage above {threshold.above:g} with "
                 f"spec.capacity.utilization.target {target:g}: where the cache fills with load, replicas that are used "
                 "as planned are above the threshold, which then orders more than the plan; set it higher"
+            )
+        if threshold.signal == "queue_depth" and spec.demand.unit is DemandUnit.TOKENS:
+            found.append(
+                f"spec.reactive.thresholds queue_depth above {threshold.above:g} with spec.demand.unit tokens: "
+                "it counts requests in the cluster and tokens in a replay, which exceeds it much sooner; use "
+                "kv_cache_usage, so that what is replayed is what plays"
             )
         if threshold.signal == "in_flight" and threshold.above >= spec.capacity.max_concurrency:
             found.append(

@@ -39,6 +39,8 @@ class Preset:
     """By demand unit: units per second (concurrency: a level)."""
     completions: str = ""
     queue: str = ""
+    tokens_per_request: str = ""
+    """The mean over the requests that ended lately, prompt and answer; what `queue` counts are requests."""
     in_flight: str = ""
     latency: str = ""
     """Seconds at $percentile."""
@@ -98,6 +100,7 @@ def _load(name: str) -> Preset:
         demand=MappingProxyType(document["demand"]),
         completions=document.get("completions", ""),
         queue=document.get("queue", ""),
+        tokens_per_request=document.get("tokensPerRequest", ""),
         in_flight=document.get("inFlight", ""),
         latency=document.get("latency", ""),
         per_replica=MappingProxyType(document["perReplica"]),

@@ -88,6 +88,7 @@ class PrometheusSource:
 
     def _readings(self, policies: Sequence[ScalingPolicy], now: datetime) -> dict[EndpointId, Reading]:
         queue = self._now(policies, now, lambda preset: preset.queue, lambda policy: True)
+        request_tokens = self._now(policies, now, lambda preset: preset.tokens_per_request, _in_tokens)
         in_flight = self._now(policies, now, lambda preset: preset.in_flight, lambda policy: True)
         latency = self._now(policies, now, lambda preset: preset.latency, _percentile)
         signals = sorted({threshold.signal for p in policies for threshold in p.spec.reactive.thresholds})
@@ -96,7 +97,8 @@ class PrometheusSource:
         return {
             policy.endpoint: Reading(
                 recent=self._recent[policy.endpoint].series(policy, self._settings.turn),
-                queue=queue.get(policy.endpoint, nan),
+                # A request has at least one token: while none ended lately that much of the queue is known.
+                queue=queue.get(policy.endpoint, nan) * max(request_tokens.get(policy.endpoint, 1.0), 1.0),
                 in_flight=in_flight.get(policy.endpoint, nan),
                 latency_seconds=latency.get(policy.endpoint, nan) * factor,
                 reactive={
@@ -282,6 +284,10 @@ class _Found:
 def _percentile(policy: ScalingPolicy) -> float | None:
     latency = policy.spec.slo.latency
     return latency.percentile if latency else None
+
+
+def _in_tokens(policy: ScalingPolicy) -> bool | None:
+    return True if policy.spec.demand.unit is DemandUnit.TOKENS else None
 
 
 def _asked(policy: ScalingPolicy) -> tuple[object, ...]:
