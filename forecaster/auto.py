@@ -209,8 +209,7 @@ class FittedAuto:
         losses = self.method.losses(self.ledger.actual, self.ledger.quantiles)
         rule = self.method.weight_rule
         sums = known_losses(losses, made, ended, made[-1:] + 1, rule.half_life_days * 86_400 / step_seconds)
-        sooner = sums[:, :, :, told_sooner(self.ledger.steps_ahead)]
-        now = method_weights(sums, rule, sooner=sooner).mean(axis=(0, 1))
+        now = method_weights(sums, rule, sooner=told_sooner(self.ledger.steps_ahead)).mean(axis=(0, 1))
         return {
             f"{k * step_seconds:g}s": {
                 "weights": {name: round(float(w), 4) for name, w in zip(self.method.members, now[i], strict=True)},
@@ -276,7 +275,7 @@ class FittedAuto:
         fresh = self._fresh(panel, ledger, losses, origins, rule.fresh_reach_hours)
         half_life = rule.half_life_days * 86_400 / panel.step_seconds
         sums = known_losses(losses, made, ended, origins, half_life)
-        return method_weights(sums, rule, prior, fresh, sums[:, :, :, told_sooner(ledger.steps_ahead)])
+        return method_weights(sums, rule, prior, fresh, told_sooner(ledger.steps_ahead))
 
     def _fresh(
         self, panel: Panel, ledger: Ledger, losses: FloatArray, origins: IntArray, reach_hours: float

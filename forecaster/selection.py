@@ -101,19 +101,20 @@ def method_weights(
     rule: WeightRule,
     prior: FloatArray | None = None,
     fresh: FloatArray | None = None,
-    sooner: FloatArray | None = None,
+    sooner: IntArray | None = None,
 ) -> FloatArray:
     """Weights (..., n_methods) that sum to one, from the sums of known_losses; `prior` (n_methods,) or equal ones.
 
     `fresh` are the sums at a lead of about an hour with the fresh half-life, of a shape that broadcasts to `sums`; a
     count of 0 for all methods says nothing. A method never scored while others were counts as the mean of the others.
-    `sooner` are the sums at the leads of told_sooner.
+    `sooner` (n_leads,) is what told_sooner says of the leads.
     """
     n_methods = sums.shape[-1]
     prior = np.full(n_methods, 1.0 / n_methods) if prior is None else prior / prior.sum()
-    weights = prior * _standing(sums, rule.prior_forecasts) ** rule.sharpness
+    standing = _standing(sums, rule.prior_forecasts)
+    weights = prior * standing**rule.sharpness
     if sooner is not None:
-        weights = weights * _standing(sooner, rule.prior_forecasts) ** rule.sooner_sharpness
+        weights = weights * standing[..., sooner, :] ** rule.sooner_sharpness
     if fresh is not None:
         weights = weights * _standing(fresh, rule.fresh_prior_forecasts) ** rule.fresh_sharpness
     weights /= weights.sum(axis=-1, keepdims=True)

@@ -78,21 +78,26 @@ def moved_here(panel: Panel, means: PastMeans, origins: IntArray, lag: int) -> F
     return np.asarray(np.nan_to_num(np.sqrt(means.between(origins - width, origins)) - np.sqrt(before)))
 
 
+def blocks_before(panel: Panel, blocks: FloatArray, source: IntArray, origins: IntArray) -> FloatArray:
+    """The block means around the bins `source` (n_origins, n_ahead) that ended before the origin, (n_series, n_origins,
+    n_ahead), NaN elsewhere."""
+    usable = (source >= 0) & (source + panel.steps(BLOCK) // 2 < origins[:, None])
+    return np.where(usable, blocks[:, np.clip(source, 0, panel.n_steps - 1)], np.nan)
+
+
 def days_from_here(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
     """A point: the mean of what the earlier days did, each moved to where the present is, the less the farther ahead,
     (n_series, n_origins, n_ahead); the mean of the last 24 hours where no day is known."""
-    blocks, half = block_means(panel), panel.steps(BLOCK) // 2
-    targets = origins[:, None] + steps_ahead
+    blocks, targets = block_means(panel), origins[:, None] + steps_ahead
     fading = np.exp(-steps_ahead * panel.step_seconds / FROM_HERE_SECONDS)
     unlike, means = unlike_day_counts(panel, origins), PastMeans(panel)
     total = np.zeros((panel.n_series, *targets.shape))
     weights = np.zeros_like(total)
     for lag in range(1, DAYS + 1):
         source = panel.days_before(targets, lag)
-        usable = (source >= 0) & (source + half < origins[:, None])
-        if not usable.any():
+        seen = blocks_before(panel, blocks, source, origins)
+        if np.isnan(seen).all():
             continue
-        seen = np.where(usable, blocks[:, np.clip(source, 0, panel.n_steps - 1)], np.nan)
         root = np.sqrt(seen) + moved_here(panel, means, origins, lag)[..., None] * fading
         weight = np.where(np.isfinite(root), day_counts(panel, origins, targets, source, lag, unlike), 0.0)
         total += weight * np.nan_to_num(root)

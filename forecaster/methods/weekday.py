@@ -7,8 +7,8 @@ repeats that one day with its noise and its level; the days alone know no Friday
 import numpy as np
 
 from forecaster.calendar import IntArray
-from forecaster.methods.days import FADING_PER_DAY, days_from_here
-from forecaster.methods.profile import BLOCK, block_means
+from forecaster.methods.days import FADING_PER_DAY, blocks_before, days_from_here
+from forecaster.methods.profile import block_means
 from forecaster.panel import Panel
 from forecaster.series import FloatArray
 
@@ -19,14 +19,11 @@ SHARE_OF_WEEKDAY = 0.5
 def same_weekday(panel: Panel, origins: IntArray, steps_ahead: IntArray) -> FloatArray:
     """The mean, on the root scale, of what was seen around the same local time in the last WEEKS weeks, newer ones
     counting more, and of days_from_here; that alone where no week is known. Shape (n_series, n_origins, n_ahead)."""
-    blocks, half = block_means(panel), panel.steps(BLOCK) // 2
-    targets = origins[:, None] + steps_ahead
+    blocks, targets = block_means(panel), origins[:, None] + steps_ahead
     total = np.zeros((panel.n_series, *targets.shape))
     weights = np.zeros_like(total)
     for lag in range(7, 7 * WEEKS + 1, 7):
-        source = panel.days_before(targets, lag)
-        usable = (source >= 0) & (source + half < origins[:, None])
-        seen = np.where(usable, blocks[:, np.clip(source, 0, panel.n_steps - 1)], np.nan)
+        seen = blocks_before(panel, blocks, panel.days_before(targets, lag), origins)
         weight = np.where(np.isfinite(seen), FADING_PER_DAY**lag, 0.0)
         total += weight * np.sqrt(np.nan_to_num(seen))
         weights += weight

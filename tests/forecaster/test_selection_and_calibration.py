@@ -60,9 +60,9 @@ def test_long_leads_hear_at_once_of_a_method_that_stopped_fitting():
 
 
 def test_a_lead_hears_what_a_lead_a_quarter_as_long_knows_already():
-    nothing_yet = np.zeros((2, 1, 1, 1, 2))
-    known = np.array([100.0, 100.0, 100.0, 300.0]).reshape(2, 1, 1, 1, 2)
-    weights = method_weights(nothing_yet, WeightRule(), sooner=known)[0, 0, 0]
+    sums = np.zeros((2, 1, 1, 2, 2))  # of the second lead nothing is known yet
+    sums[:, 0, 0, 0] = [[100.0, 100.0], [100.0, 300.0]]
+    weights = method_weights(sums, WeightRule(), sooner=np.array([0, 0]))[0, 0, 1]
     assert weights[0] > 2 * weights[1]
 
 
