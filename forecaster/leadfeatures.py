@@ -6,10 +6,10 @@ bin, and a row is one compiled pass over them: thousands of endpoints are looked
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from forecaster.calendar import DemandCalendar, free_days, offset_changes
+from forecaster.kernels import kernel
 from forecaster.series import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -150,7 +150,7 @@ def _free_from(tape: DemandTape, first: int, last: int, lead_steps: int) -> tupl
     return begin, free_days(tape.calendar.holidays_of, begin, end + 2 - begin)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _fill(  # type: ignore[no-untyped-def]
     sums, clock, zone, free_from, first, lead_steps, spans, out
 ):
@@ -194,7 +194,7 @@ def _fill(  # type: ignore[no-untyped-def]
             at += 3
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _day_before(at, clock, zone, days):  # type: ignore[no-untyped-def]
     """As DemandTape.days_before, for one bin."""
     start, step = clock
@@ -203,14 +203,14 @@ def _day_before(at, clock, zone, days):  # type: ignore[no-untyped-def]
     return at - max(1, round(days * DAY_SECONDS / step)) + round(drift / step)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _offset_at(when, zone):  # type: ignore[no-untyped-def]
     """Seconds that local time is ahead of UTC."""
     edges, offsets = zone
     return offsets[np.searchsorted(edges, when, side="right") - 1] if len(offsets) > 1 else offsets[0]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _days_before(bins, clock, zone, days):  # type: ignore[no-untyped-def]
     earlier = np.empty_like(bins)
     for i in range(len(bins)):
@@ -218,7 +218,7 @@ def _days_before(bins, clock, zone, days):  # type: ignore[no-untyped-def]
     return earlier
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _mean(sums, end, width):  # type: ignore[no-untyped-def]
     """As DemandTape.mean, for one end."""
     values, total, seen = sums
@@ -228,7 +228,7 @@ def _mean(sums, end, width):  # type: ignore[no-untyped-def]
     return (total[last] - total[first]) / (n_seen * RESOLUTION) if n_seen > 0 else np.nan
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _latest(values, row, is_zero):  # type: ignore[no-untyped-def]
     """The last bin before `row` with demand of 0, or above 0; far back if it lies beyond LONGEST_GAP_STEPS."""
     for at in range(row - 1, max(row - 1 - LONGEST_GAP_STEPS, -1), -1):
@@ -237,7 +237,7 @@ def _latest(values, row, is_zero):  # type: ignore[no-untyped-def]
     return row - 1 - LONGEST_GAP_STEPS
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _fill_peaks(sums, row, minute, scale, now, out, at):  # type: ignore[no-untyped-def]
     highest, lowest = np.nan, np.nan
     back = 0
@@ -254,7 +254,7 @@ def _fill_peaks(sums, row, minute, scale, now, out, at):  # type: ignore[no-unty
     return at
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _fill_gap(sums, row, zero, above, scale, out, at):  # type: ignore[no-untyped-def]
     out[at] = min(row - 1 - zero, LONGEST_GAP_STEPS)
     since = min(row - 1 - above, LONGEST_GAP_STEPS)

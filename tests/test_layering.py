@@ -33,7 +33,7 @@ ONLY_HERE = {  # vendor -> the modules (or the folder) that may know it
     "statsforecast": ("forecaster.methods",),
     "sklearn": ("forecaster.methods",),
     "apscheduler": ("scaler.app.scheduler",),
-    "numba": ("forecaster.methods", "forecaster.leadfeatures", "scaler.simulator", "scaler.core.rule"),
+    "numba": ("forecaster.kernels", "scaler.simulator"),
     "sqlalchemy": ("scaler.adapters.store",),
     "prometheus_client": ("scaler.adapters.telemetry", "scaler.app"),
     "fastapi": ("scaler.app",),
@@ -96,8 +96,6 @@ def test_imports_point_down(path: Path) -> None:
 def test_pure_layers_do_no_io(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path)}
     allowed = (PURE_MAY_IMPORT - IMPURE_STDLIB) | MAY_ALSO_IMPORT.get(dotted(path), set())
-    if dotted(path) in ONLY_HERE["numba"]:
-        allowed |= {"numba"}  # the ordering rule is one kernel for one step and for many
     assert tops <= allowed, f"{dotted(path)} imports {sorted(tops - allowed)}"
 
 
@@ -131,3 +129,12 @@ def test_only_the_scheduler_catches_everything(path: Path) -> None:
             if isinstance(node, ast.ExceptHandler):
                 caught = ast.unparse(node.type) if node.type else "everything"
                 assert caught not in ("Exception", "BaseException", "everything"), f"{dotted(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=dotted)
+def test_compiled_code_is_kept_under_the_version_of_its_source(path: Path) -> None:
+    """What numba keeps by itself is in the way of the next version."""
+    if dotted(path) != "forecaster.kernels":
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                assert "cache" not in {keyword.arg for keyword in node.keywords}, f"{dotted(path)}:{node.lineno}"

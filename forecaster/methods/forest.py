@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from forecaster.kernels import kernel
 from forecaster.series import FloatArray
 
 
@@ -40,7 +40,7 @@ class Forest:
         )
 
 
-@numba.njit(cache=True)
+@kernel()
 def _sum_of_leaves(
     features: FloatArray,
     baseline: float,

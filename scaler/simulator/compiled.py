@@ -5,17 +5,13 @@ here is the order in which one turn of `scaler.core.decide` and its guardrails c
 lane; a test holds that orders equal those of the whole cycle in the simulated world.
 """
 
-import inspect
-import sys
-from collections.abc import Callable
 from typing import Any, NamedTuple
-from zlib import crc32
 
-import numba
 import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from forecaster.kernels import kernel
 from forecaster.series import FloatArray
 from scaler.core import rule
 
@@ -187,26 +183,7 @@ for _function in (
     register_jitable(_function)  # compiled where the kernels below call them; plain Python everywhere else
 
 
-def _bound(digest: int) -> Callable[..., int]:
-    """The compiled loop. Its cache key does not know the sources of the functions that it calls: a closed-over digest
-    of them makes sure that no stale code runs."""
-
-    def bound(
-        signals: Signals,
-        columns: Columns,
-        plays: IntArray,
-        rules: Rules,
-        state: State,
-        outcomes: Outcomes,
-        orders: IntArray,
-    ) -> int:
-        _replay(signals, columns, plays, rules, state, outcomes, orders)
-        return digest
-
-    compiled: Callable[..., int] = numba.njit(cache=True, error_model="numpy")(bound)
-    return compiled
-
-
+@kernel(rule, error_model="numpy")
 def replay(
     signals: Signals,
     columns: Columns,
@@ -222,19 +199,6 @@ def replay(
     `wait_steps` later, so some of it belongs to the steps before. `orders` (n_runs, n) gets the orders, unless it has
     no columns.
     """
-    _compiled(signals, columns, plays, rules, state, outcomes, orders)
-
-
-@register_jitable
-def _replay(
-    signals: Signals,
-    columns: Columns,
-    plays: IntArray,
-    rules: Rules,
-    state: State,
-    outcomes: Outcomes,
-    orders: IntArray,
-) -> None:
     scratch = new_scratch(signals, state)
     for run in range(len(plays)):
         play_run(run, plays[run], signals, columns, rules, state, outcomes, orders, scratch)
@@ -458,7 +422,7 @@ def _late(waiting: FloatArray, room: float, wait_steps: float) -> float:
     return late
 
 
-@numba.njit(cache=True)
+@kernel()
 def medians_of_minutes(minutes: FloatArray, first: int, last: int, stride: int, count: int) -> FloatArray:
     """For each row first..last-1 the median of `count` values of `minutes`, `stride` apart, up to the row itself.
 
@@ -477,7 +441,7 @@ def medians_of_minutes(minutes: FloatArray, first: int, last: int, stride: int, 
     return out
 
 
-@numba.njit(error_model="numpy")  # not cached: the cache would not see a change of the rule
+@kernel(rule, error_model="numpy")
 def rows_that_grew(
     values: FloatArray, first: int, last: int, per_minute: int, minutes: int, factor: float, requests_in_unit: float
 ) -> BoolArray:
@@ -493,7 +457,7 @@ def rows_that_grew(
     return out
 
 
-@numba.njit(error_model="numpy")
+@kernel(rule, error_model="numpy")
 def highest_minutes(values: FloatArray, first: int, last: int, per_minute: int, minutes: int) -> FloatArray:
     """For each row first..last-1 the highest of the full minutes before it, as `rows_that_grew`; -inf: none seen."""
     out = np.empty(last - first)
@@ -510,6 +474,3 @@ def _fill_minutes(window: FloatArray, values: FloatArray, row: int, per_minute: 
     for k in range(len(window)):
         begin = row - (len(window) - k) * per_minute
         window[k] = values[begin : begin + per_minute].sum() / per_minute if begin >= 0 else np.nan
-
-
-_compiled = _bound(crc32("".join(inspect.getsource(part) for part in (rule, sys.modules[__name__])).encode()))

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from forecaster.kernels import kernel
 from forecaster.series import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -39,7 +40,7 @@ class Terms(NamedTuple):
     lead_steps: int
 
 
-@numba.njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def cheapest_path(work: FloatArray, terms: Terms) -> IntArray:
     """Ready replicas per step, shape (n_steps,), that minimise replica-seconds + start_cost per start + price per bad
     unit.
@@ -96,10 +97,11 @@ def cheapest_path(work: FloatArray, terms: Terms) -> IntArray:
         cost, cost_after = cost_after, cost
         node, node_after = node_after, node
         reached, reached_after = reached_after, reached
-    return _path_to(_cheapest_node(cost, node), parent, replicas, n_steps)
+    path: IntArray = _path_to(_cheapest_node(cost, node), parent, replicas, n_steps)
+    return path
 
 
-@numba.njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _grid(terms: Terms) -> tuple[FloatArray, float, float, int]:
     """Queues that are told apart: levels (n_levels,) up from 0, evenly by a width up to the top, which is level number
     n_even, in ratios beyond: (levels, width, top, n_even)."""
@@ -123,7 +125,7 @@ def _level_of(queue: float, width: float, top: float, n_even: int, dither: float
     return min(n_even + int(np.log(queue / top) / np.log(RATIO) + dither), n_even + LONG_LEVELS - 1)
 
 
-@numba.njit(cache=True)
+@kernel()
 def _unreached(n_levels: int, width: int) -> tuple[FloatArray, IntArray, NDArray[np.bool_]]:
     """States of a step, queue level by replicas (n_levels, width): the least cost of getting there (inf: no way), the
     node that it was reached by (-1: none), and by level whether any was."""
@@ -151,12 +153,12 @@ def _cheapest_change(cost: FloatArray, i: int, start_cost: float, from_cost: Flo
             from_cost[n], from_count[n] = value, count
 
 
-@numba.njit(cache=True)
+@kernel()
 def _twice_as_long(values: np.ndarray) -> np.ndarray:
     return np.concatenate((values, np.empty_like(values)))
 
 
-@numba.njit(cache=True)
+@kernel()
 def _cheapest_node(cost: FloatArray, node: IntArray) -> int:
     last, value = -1, np.inf
     for i in range(cost.shape[0]):
@@ -166,7 +168,7 @@ def _cheapest_node(cost: FloatArray, node: IntArray) -> int:
     return last
 
 
-@numba.njit(cache=True)
+@kernel()
 def _path_to(node: int, parent: IntArray, replicas: np.ndarray, n_steps: int) -> IntArray:
     """The replicas of each step on the way to a node of the last one, (n_steps,)."""
     path = np.zeros(n_steps, dtype=np.int64)
@@ -176,7 +178,7 @@ def _path_to(node: int, parent: IntArray, replicas: np.ndarray, n_steps: int) ->
     return path
 
 
-@numba.njit(cache=True)
+@kernel()
 def play_orders(
     work: FloatArray, orders: np.ndarray, capacity: float, step_seconds: float, startup_seconds: float, ready: int
 ) -> tuple[FloatArray, FloatArray, int, int]:
@@ -219,7 +221,7 @@ def play_orders(
     return rows, starting[:n_starting].copy(), starts, cancelled
 
 
-@numba.njit(cache=True)
+@kernel()
 def optimistic_value(work: FloatArray, terms: Terms) -> tuple[float, float]:
     """(least cost, bad units at it) when the work of a step is served by its own and the next step's whole rooms.
 

@@ -243,7 +243,7 @@ def path_at(task: Task, price: float) -> NDArray[np.int64]:
     from scaler.simulator.compiled_oracle import cheapest_path
 
     highest = min(task.highest, max(task.first, task.lowest, ceil(1.25 * task.work.max() / task.room) + 2))
-    return cheapest_path(task.work, _terms(task, price, highest=highest, first=task.first))
+    return np.asarray(cheapest_path(task.work, _terms(task, price, highest=highest, first=task.first)))
 
 
 def _terms(task: Task, price: float, *, highest: int, first: int) -> "Terms":

@@ -7,14 +7,7 @@ be ready, a replica costs from its order, a request is cold if none is ready in 
 waits for is not let go.
 """
 
-import inspect
-from collections.abc import Callable, Iterable
-from types import ModuleType
-from typing import Any
-from zlib import crc32
-
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
@@ -24,6 +17,7 @@ from forecaster.arrivals.hazard import elapsed_at, hazard_between, refresh
 from forecaster.arrivals.law import ArrivalLaw, ArrivalPrior
 from forecaster.arrivals.learning import observe, observe_steps
 from forecaster.arrivals.start import new_law
+from forecaster.kernels import kernel
 from forecaster.series import FloatArray
 from scaler.core import idle
 from scaler.core.idle import STARTUP, TURN, turn
@@ -176,34 +170,18 @@ def _histogram_window(counts: FloatArray, outside: float) -> tuple[int, int]:
     return int(0.9 * head * STEPS_PER_MINUTE), int(np.ceil(1.1 * tail * STEPS_PER_MINUTE))
 
 
-def _compiled(sources: Iterable[ModuleType]) -> tuple[Callable[..., Any], ...]:
-    """The kernels, cached on disk between processes. The compiler's cache looks at this file only; a kernel therefore
-    carries a digest of the sources that it calls, as a closed-over constant, so that no stale code runs."""
-    digest = crc32("".join(inspect.getsource(module) for module in sources).encode())
-
-    def learn_steps(law: Any, start: float, step_seconds: float, requests: Any) -> int:
-        observe_steps(law, start, step_seconds, requests)
-        return digest
-
-    def advise_steps(law: Any, ledger: Any, terms: Any, start: float, requests: Any, path: Any) -> Any:
-        keep, order = _advise_steps(law, ledger, terms, start, requests, path)
-        return keep, order, digest
-
-    def chances(law: Any, start: float, requests: Any, every: int, horizon: float) -> Any:
-        return _chances(law, start, requests, every, horizon), digest
-
-    jit = njit(cache=True)
-    return jit(learn_steps), jit(advise_steps), jit(chances)
-
-
-register_jitable(_advise_steps)
-register_jitable(_chances)
 register_jitable(_histogram_window)
-_learn_compiled, _advise_compiled, _chances_compiled = _compiled((*ARRIVAL_ROOMS, idle))
-_replay_compiled = njit(cache=True)(_replay)
-_keep_alive_compiled = njit(cache=True)(_keep_alive)
-_clairvoyant_compiled = njit(cache=True)(_clairvoyant)
-_histogram_compiled = njit(cache=True)(_hybrid_histogram)
+_advise_compiled = kernel(*ARRIVAL_ROOMS, idle)(_advise_steps)
+_chances_compiled = kernel(*ARRIVAL_ROOMS)(_chances)
+_replay_compiled = kernel()(_replay)
+_keep_alive_compiled = kernel()(_keep_alive)
+_clairvoyant_compiled = kernel()(_clairvoyant)
+_histogram_compiled = kernel()(_hybrid_histogram)
+
+
+@kernel(*ARRIVAL_ROOMS)
+def _learn_compiled(law: ArrivalLaw, start: float, step_seconds: float, requests: FloatArray) -> None:
+    observe_steps(law, start, step_seconds, requests)
 
 
 class IdleReplay:
@@ -230,7 +208,7 @@ class IdleReplay:
 
     def advise(self, start_seconds: float, requests: FloatArray) -> tuple[BoolArray, BoolArray]:
         """(keep, pre_warm) per step, causally, learning on the way."""
-        keep, order, _ = _advise_compiled(
+        keep, order = _advise_compiled(
             self.law, self.ledger, self.terms, start_seconds, np.asarray(requests, dtype=np.float64), self._path
         )
         return keep, order
@@ -273,5 +251,4 @@ def arrival_chances(
     The law learns on the way and must have been watching (forecaster.arrivals.learning.watch). Shape
     (n_steps // every,).
     """
-    chances, _ = _chances_compiled(law, start_seconds, requests, every, horizon)
-    return np.asarray(chances)
+    return np.asarray(_chances_compiled(law, start_seconds, requests, every, horizon))

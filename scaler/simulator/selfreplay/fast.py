@@ -97,7 +97,8 @@ def panic_demand(
     minutes = reactive_floor.minutes_of(policy.spec.reactive.panic)
     if minutes == 1:
         return now
-    return np.maximum(now, highest_minutes(values, first, last, bins_per_minute(step), minutes))
+    highest: FloatArray = highest_minutes(values, first, last, bins_per_minute(step), minutes)
+    return np.maximum(now, highest)
 
 
 def bins_per_minute(step: timedelta) -> int:
