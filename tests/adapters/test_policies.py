@@ -465,6 +465,10 @@ def test_a_cache_threshold_below_the_planned_load_is_allowed_with_a_warning(tmp_
             "{demand: {preset: vllm, unit: tokens}, reactive: {thresholds: [{signal: queue_depth, above: 5}]}}",
             "queue_depth above 5 with spec.demand.unit tokens",
         ),
+        (
+            "{demand: {preset: http}, scaleToZero: {enabled: true}, behavior: {scaleUp: {stabilizationWindow: 1m}}}",
+            "stabilizationWindow 1m with spec.scaleToZero.enabled",
+        ),
         ("forecast: {history: 6h, horizon: 1h}", "history 6h: with less than 12h"),
         ("budget: {priority: 200}", "priority 200 without spec.target.pool"),
         ("{replicas: {min: 2}, budget: {gpuHoursPerDay: 40}}", "40 replica-hours a day, spec.replicas.min 2 takes 48"),

@@ -41,6 +41,13 @@ def _to_zero(policy: ScalingPolicy) -> list[str]:
             "spec.scaleToZero.preWarm with spec.target.actuation KnativeMinScale: a revision at zero may take a new "
             "min-scale only with its next request; keep spec.replicas.min at 1 where the first request must not wait"
         )
+    window = spec.behavior.scale_up.stabilization_window
+    if to_zero and window:
+        found.append(
+            f"spec.behavior.scaleUp.stabilizationWindow {format_duration(window)} with spec.scaleToZero.enabled: the "
+            "first replica waits for it too, and the requests that wake the endpoint wait so much "
+            "longer; set it to 0s"
+        )
     if not spec.scale_to_zero.enabled and spec.scale_to_zero != ScaleToZero():
         found.append("spec.scaleToZero without spec.scaleToZero.enabled: nothing else of it is read")
     return found
