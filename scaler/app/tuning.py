@@ -40,13 +40,16 @@ class Choice:
         found: Any = document
         for key in self.path:
             found = found[key]
-        return found if isinstance(found, str) else f"{found:g}"
+        return str(found).removesuffix(".0")
 
     def put(self, document: dict[str, Any], value: str) -> None:
         place = document
         for key in self.path[:-1]:
             place = place[key]
-        place[self.path[-1]] = float(value) if value.replace(".", "").isdigit() else value
+        try:
+            place[self.path[-1]] = float(value)
+        except ValueError:  # auto, or a duration
+            place[self.path[-1]] = value
 
 
 CHOICES = (

@@ -15,6 +15,16 @@ def test_every_value_that_is_tried_is_one_that_a_policy_takes_and_shows(choice: 
         assert choice.of(ScalingPolicy.model_validate(document).document()) == value
 
 
+@pytest.mark.parametrize("cost", ["0.123456789", "1234567.5", "1e-05"])
+def test_what_the_policy_holds_is_tried_and_shown_to_the_last_digit(cost: str) -> None:
+    (choice,) = (choice for choice in CHOICES if choice.name == "coldRequestCost")
+    policy = a_policy({"scaleToZero": {"enabled": True, "coldRequestCost": float(cost)}})
+    document = policy.document()
+    assert choice.of(document) == cost
+    choice.put(document, cost)
+    assert ScalingPolicy.model_validate(document) == policy
+
+
 def test_a_search_that_never_kept_the_objective_says_so() -> None:
     present = Trial(choices={"risk": "auto"}, replica_hours=4.0, slo_attainment=0.5)
     better = Trial(choices={"risk": "0.99"}, replica_hours=5.0, slo_attainment=0.6)
