@@ -18,6 +18,7 @@ Chances are kept within [1e-6, 1 - 1e-6].
 Minutes of a trace are spread over their 15-s steps with a fixed seed. Without HEADSTART_TRACES: generated endpoints.
 """
 
+import argparse
 import os
 import sys
 import time
@@ -256,6 +257,7 @@ def compare_log_scores(traces: Path) -> dict[str, float]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     began = time.perf_counter()
     folder = os.environ.get("HEADSTART_TRACES", "")
     if not folder:

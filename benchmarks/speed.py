@@ -6,6 +6,7 @@ On the first busy trace of benchmarks/control.py (without HEADSTART_TRACES: a ge
 core; the whole command as wall seconds too, which other work on the machine prolongs.
 """
 
+import argparse
 import os
 import resource
 import subprocess
@@ -133,6 +134,7 @@ def week_of_one_endpoint(case: Case, folder: Path) -> None:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     case = next(cases())
     print(f"{case.name}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     replay_of_settings(case)

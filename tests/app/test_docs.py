@@ -1,8 +1,10 @@
 """What the documentation shows is true: links lead somewhere, commands and examples parse."""
 
+import ast
 import re
 import shlex
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -72,6 +74,14 @@ def test_commands_in_the_docs_parse(command: list[str]) -> None:
     chosen = group.get_command(None, name)  # type: ignore[attr-defined]
     assert chosen is not None, f"no command {name}"
     chosen.make_context(name, command[2:])
+
+
+@pytest.mark.parametrize("benchmark", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_every_benchmark_says_what_it_measures_when_asked_for_help(benchmark: Path) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{benchmark.stem}", "--help"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told.startswith("usage:")
+    assert (ast.get_docstring(ast.parse(benchmark.read_text())) or "").splitlines()[0] in told
 
 
 def test_operations_lists_every_setting_and_no_other() -> None:
