@@ -367,6 +367,7 @@ def test_an_endpoint_that_the_metrics_server_knows_nothing_of_is_named(
         (["models", "prune", "--models", "nowhere"], ["--models", "nowhere", "does not exist"]),
         (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "/proc/x"], ["--out", "cannot be written"]),
         (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "{trace}/x"], ["--out", "is a file"]),
+        (["schema", "--crd", "--admission"], ["--crd", "--admission", "at most one"]),
         (["schema", "--out", "/proc/x"], ["--out", "/proc/x", "cannot be written"]),
         (["schema", "--out", "{emptyfolder}"], ["--out", "is a folder"]),
         (["test", "{emptyfolder}", "--junit", "{emptyfolder}"], ["--junit", "is a folder"]),
@@ -497,6 +498,10 @@ def test_the_schema_is_json_and_knows_the_kind(run: Run) -> None:
 
 def test_the_definition_of_the_custom_resource_is_the_one_that_is_shipped(run: Run) -> None:
     assert run("schema", "--crd").stdout == (ROOT / "deploy" / "policy.crd.yaml").read_text()
+
+
+def test_the_admission_policy_is_the_one_that_is_shipped(run: Run) -> None:
+    assert run("schema", "--admission").stdout == (ROOT / "deploy" / "policy.admission.yaml").read_text()
 
 
 def test_a_failed_policy_test_is_exit_code_one_with_expected_and_seen(

@@ -32,7 +32,8 @@ def admission() -> tuple[dict[str, Any], dict[str, Any]]:
 
 def admission_text() -> str:
     """Both as the checked-in file holds them."""
-    head = "# kubectl apply -f deploy/policy.admission.yaml, beside policy.crd.yaml; Kubernetes 1.30 or newer\n"
+    head = "# kubectl apply -f deploy/policy.admission.yaml, beside policy.crd.yaml; Kubernetes 1.30 or newer; "
+    head += "written by:\n# headstart schema --admission\n"
     return head + yaml.safe_dump_all(admission(), sort_keys=False, width=116, allow_unicode=True)
 
 

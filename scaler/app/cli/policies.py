@@ -29,12 +29,21 @@ def schema(
     crd: Annotated[
         bool, typer.Option("--crd", help="Instead: the CustomResourceDefinition, for policies in a cluster.")
     ] = False,
+    admission: Annotated[
+        bool,
+        typer.Option(
+            "--admission", help="Instead: the ValidatingAdmissionPolicy that refuses unknown fields (Kubernetes 1.30)."
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write it there instead of on stdout.")] = None,
 ) -> None:
     """The JSON Schema of the policy, for editors and for CI."""
-    from scaler.adapters.policies import definition_text, schema_text
+    from scaler.adapters.policies import admission_text, definition_text, schema_text
+    from scaler.errors import InputError
 
-    text = definition_text() if crd else schema_text()
+    if crd and admission:
+        raise InputError("schema: found both --crd and --admission, need at most one; write each to a file of its own")
+    text = definition_text() if crd else admission_text() if admission else schema_text()
     if out is None:
         typer.echo(text, nl=not text.endswith("\n"))
     else:
