@@ -14,12 +14,15 @@ from forecaster.arrivals.learning import observe_steps
 from forecaster.arrivals.start import new_law
 from forecaster.backtest import BacktestResult, backtest
 from forecaster.calendar import DAY_SECONDS, DemandCalendar
+from forecaster.errors import ShortHistory
 from forecaster.forecast import DEFAULT_LEVELS, DemandForecast
+from forecaster.forecaster import Forecaster
 from forecaster.repair import repaired
 from forecaster.scoring import coverage, pit
 from forecaster.series import DemandSeries, DemandUnit, FloatArray
 from scaler.app.histories import History, read_histories, stored_histories
 from scaler.core.idle import requests_per_step
+from scaler.errors import SettingsError
 
 SAMPLE_START = datetime(2026, 3, 2, tzinfo=UTC)
 SAMPLE_STEP = timedelta(minutes=10)
@@ -27,6 +30,9 @@ BANDS = ((0.1, 0.99), (0.1, 0.95), (0.1, 0.9))
 INK, BLUE, BAND = "#444", "#1f77b4", "rgba(0,0,0,0.08)"
 N_PIT_BINS = 10
 STARTUP_SHOWN = timedelta(seconds=150)
+LONGER_HISTORY = (
+    "Name a longer one: HEADSTART_TRACE, HEADSTART_PROMETHEUS_URL with HEADSTART_POLICIES, or HEADSTART_STORE."
+)
 
 
 def histories_to_inspect(environment: Mapping[str, str] | None = None) -> Mapping[str, History]:
@@ -84,12 +90,18 @@ def compare(
     warmup: timedelta,
     levels: Sequence[float] = DEFAULT_LEVELS,
 ) -> dict[str, BacktestResult]:
-    """A backtest of each method over the same origins, an hour or the bins that make one apart, by name."""
+    """A backtest of each method over the same origins, an hour or the bins that make one apart, by name. Raises
+    SettingsError where the history is too short for one."""
     every = -(-timedelta(hours=1) // series.step) * series.step
-    return {
-        method: backtest({"endpoint": series}, leads=leads, warmup=warmup, method=method, every=every, levels=levels)
-        for method in methods
-    }
+    try:
+        return {
+            method: backtest(
+                {"endpoint": series}, leads=leads, warmup=warmup, method=method, every=every, levels=levels
+            )
+            for method in methods
+        }
+    except ShortHistory as error:
+        raise SettingsError(f"{error}. {LONGER_HISTORY}") from error
 
 
 def score_table(results: Mapping[str, BacktestResult]) -> pd.DataFrame:
@@ -192,6 +204,20 @@ def forecast_figure(series: DemandSeries, forecast: DemandForecast, days_shown: 
     figure.add_vline(x=forecast.issued_at, line_dash="dot", line_color=INK)
     figure.update_yaxes(title=unit_name(series), rangemode="tozero")
     return _laid_out(figure, f"Forecast by {forecast.method}, issued {forecast.issued_at:%a %d %b %H:%M} UTC")
+
+
+def hindsight_figure(forecaster: Forecaster, series: DemandSeries, ago: timedelta) -> Any:
+    """The forecast as it would have been issued `ago` before the end of the series, beside what came; a sentence where
+    no demand was seen before that."""
+    before = series.until(series.end - ago)
+    if not np.isfinite(before.values).any():
+        return (
+            f"No forecast of {lead_name(ago.total_seconds())} ago: the history is "
+            f"{lead_name((series.end - series.start).total_seconds())} long and holds no demand from before that. "
+            f"{LONGER_HISTORY}"
+        )
+    model = forecaster.fit("endpoint", before)
+    return forecast_figure(series, forecaster.forecast(model, before, issued_at=before.end, horizon=ago))
 
 
 def next_request_figure(history: History) -> Any:

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from forecaster.calendar import DemandCalendar
+from forecaster.forecaster import Forecaster
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.adapters.store.store import SqlStore
 from scaler.adapters.traces import write_trace
 from scaler.app.demo.traffic import generate
 from scaler.app.histories import History
 from scaler.app.inspection import (
+    compare,
     demand_figure,
+    hindsight_figure,
     histories_to_inspect,
     is_mostly_idle,
     next_request_figure,
@@ -111,3 +114,17 @@ def test_the_next_request_of_a_rare_endpoint_is_shown_in_its_local_day() -> None
 def test_the_overview_says_what_was_seen() -> None:
     (row,) = overview(histories_to_inspect({"HEADSTART_SAMPLE_DAYS": "2"})).to_dict("records")
     assert (row["days"], row["step"], row["seen"]) == (2.0, "10 min", 1.0)
+
+
+def test_a_history_of_less_than_the_hindsight_is_said_instead_of_a_figure() -> None:
+    series = generate("chat", seed=1, start=MORNING.replace(hour=0), days=1).until(MORNING)
+    told = hindsight_figure(Forecaster(method="profile"), series, timedelta(days=1))
+    assert told.startswith("No forecast of 24 h ago: the history is ")
+    assert "HEADSTART_TRACE" in told
+
+
+def test_a_history_too_short_for_a_backtest_is_said_with_what_to_do() -> None:
+    start = datetime(2026, 3, 2, tzinfo=UTC)
+    series = generate("chat", seed=1, start=start, days=1).until(start + timedelta(minutes=10))
+    with pytest.raises(SettingsError, match="HEADSTART_TRACE"):
+        compare(series, ["profile"], [timedelta(minutes=10)], timedelta(minutes=7))
