@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -57,10 +58,13 @@ def build_service(settings: Settings) -> Service:
 
 
 def build_demo_service(settings: Settings) -> tuple[Service, Demo]:
-    """The demonstration: the real cycle on a simulated cluster that moves one step after each turn."""
-    demo = build_demo(SystemClock().now())
+    """The demonstration: the real cycle on a simulated cluster that moves one step after each turn. On a store that was
+    kept it goes on after the last turn there: no time is recorded twice."""
+    store = SqlStore.open(settings.store)
+    turns = [row["decided_at"] for endpoint in store.endpoints() for row in store.last_rows(endpoint, limit=1)]
+    demo = build_demo(SystemClock().now(), max(map(datetime.fromisoformat, turns), default=None))
     outside = Outside(clock=demo.world.clock, policies=demo.policies, source=demo.source, target=demo.target)
-    service = assemble(settings, outside, SqlStore.open(settings.store), self_replay(settings))
+    service = assemble(settings, outside, store, self_replay(settings))
     service.after_turn = demo.step
     return service, demo
 

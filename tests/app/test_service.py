@@ -13,7 +13,7 @@ import requests
 import structlog
 
 from scaler.adapters.store.store import Learned, SqlStore
-from scaler.app.bootstrap import Outside, assemble
+from scaler.app.bootstrap import Outside, assemble, build_demo_service
 from scaler.app.http import HttpServer, build_app, listen
 from scaler.app.service import Service
 from scaler.app.settings import load_settings
@@ -408,3 +408,18 @@ def test_a_stop_finishes_the_turn_and_abandons_what_may_be(world: World) -> None
 
 def _wait(event: threading.Event) -> None:
     event.wait(timeout=60)
+
+
+# The demonstration
+
+
+def test_a_demonstration_on_a_kept_store_goes_on_after_its_last_turn(tmp_path: Path) -> None:
+    settings = load_settings(store=f"sqlite:///{tmp_path}/kept.db")
+    times = []
+    for _ in range(2):
+        service, _demo = build_demo_service(settings)
+        service.turn()
+        service.turn()
+        times += [row["decided_at"] for row in reversed(service.store.last_rows(EndpointId("prod", "chat-7b"), 2))]
+        service.store.close()
+    assert times == sorted(set(times))

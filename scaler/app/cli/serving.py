@@ -10,7 +10,12 @@ DEMO_TIME_SCALE = 60.0
 
 def run(
     demo: Annotated[
-        bool, typer.Option("--demo", help="Generated traffic and a simulated cluster at accelerated time.")
+        bool,
+        typer.Option(
+            "--demo",
+            help="Generated traffic and a simulated cluster at accelerated time; with --store "
+            "it goes on after the last turn there.",
+        ),
     ] = False,
     http: Annotated[
         str | None, typer.Option(help="HOST:PORT of page, API, metrics and probes (default: 127.0.0.1:8080).")

@@ -159,10 +159,13 @@ class Demo:
         }
 
 
-def build_demo(now: datetime) -> Demo:
-    """A world whose present is 06:00 UTC of the day of `now`, with HISTORY before it."""
+def build_demo(now: datetime, last_turn: datetime | None = None) -> Demo:
+    """A world with HISTORY before its present: 06:00 UTC of the day of `now` or, where that is later, the step after
+    the last turn of an earlier run. The same requests come on the same day, whichever run meets them."""
     present = now.replace(hour=6, minute=0, second=0, microsecond=0)
-    midnight = present.replace(hour=0)
+    if last_turn is not None and last_turn >= present:
+        present += ((last_turn - present) // TURN + 1) * TURN
+    midnight = present.replace(hour=0, minute=0, second=0)
     start = midnight - HISTORY
     grid = StepGrid(start=start, step=TURN, n_steps=(HISTORY + AHEAD) // TURN)
     first = grid.index(present)
