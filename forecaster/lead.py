@@ -36,6 +36,9 @@ LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.9995)
 """Published: the fitted ones, and on an exponential tail through the two highest fitted ones the others."""
 PEAK_LEVEL = 0.9
 _NAMES = tuple(f"q{level:g}" for level in FITTED_LEVELS)
+_IS_FITTED = np.isin(LEVELS, FITTED_LEVELS)
+_FITTED_DEPTH = -np.log1p(-np.array(FITTED_LEVELS))
+_TAIL_DEPTH = -np.log1p(-np.array(LEVELS)[~_IS_FITTED])
 MAX_ROWS = 16_000
 """More rows than this did not sharpen the quantiles of two-week histories and cost time in proportion."""
 MIN_ROWS = 1_500
@@ -72,10 +75,10 @@ class LeadModel:
         """
         rows = np.arange(first, last)
         features = lead_features(tape, first, last, self.lead_steps)
-        scale = typical_demand(tape, rows)
-        now = np.sqrt(demand_now(tape, rows) / scale)
-        changes = with_tail(np.column_stack([forest.predict(features) for forest in self.forests]))
-        ceiling = HIGHEST_RATIO * np.maximum(self.highest, demand_now(tape, rows))
+        scale, demand = typical_demand(tape, rows), demand_now(tape, rows)
+        now = np.sqrt(demand / scale)
+        changes = with_tail(np.array([forest.predict(features) for forest in self.forests]).T)
+        ceiling = HIGHEST_RATIO * np.maximum(self.highest, demand)
         quantiles = np.maximum(now[:, None] + changes, 0.0) ** 2 * scale[:, None]
         soon = np.maximum(now + self.peak.predict(features), 0.0) ** 2 * scale
         return np.minimum(quantiles, ceiling[:, None]), np.minimum(soon, ceiling)
@@ -114,15 +117,11 @@ def with_tail(fitted: FloatArray) -> FloatArray:
     The other levels lie on the exponential tail through the two highest fitted ones: linear in -log(1 - level).
     """
     ordered = np.sort(fitted, axis=1)
-    depth = -np.log1p(-np.array(FITTED_LEVELS))
-    slope = (ordered[:, -1] - ordered[:, -2]) / (depth[-1] - depth[-2])
-    columns = []
-    for level in LEVELS:
-        if level in FITTED_LEVELS:
-            columns.append(ordered[:, FITTED_LEVELS.index(level)])
-        else:
-            columns.append(ordered[:, -2] + slope * (-np.log1p(-level) - depth[-2]))
-    return np.column_stack(columns)
+    slope = (ordered[:, -1] - ordered[:, -2]) / (_FITTED_DEPTH[-1] - _FITTED_DEPTH[-2])
+    published = np.empty((len(ordered), len(LEVELS)))
+    published[:, _IS_FITTED] = ordered
+    published[:, ~_IS_FITTED] = ordered[:, -2:-1] + slope[:, None] * (_TAIL_DEPTH - _FITTED_DEPTH[-2])
+    return published
 
 
 def fit_lead_model(tapes: Sequence[DemandTape], lead_steps: int, peak_seconds: float) -> LeadModel | None:

@@ -120,8 +120,7 @@ def demand_now(tape: DemandTape, rows: IntArray) -> FloatArray:
 
 def typical_demand(tape: DemandTape, rows: IntArray) -> FloatArray:
     """Mean of the week before each row, never quite 0: the scale of everything."""
-    mean = tape.mean(rows, tape.steps(TYPICAL_DAYS * DAY_SECONDS))
-    return np.maximum(np.nan_to_num(mean), FLOOR_SHARE)
+    return np.fmax(tape.mean(rows, tape.steps(TYPICAL_DAYS * DAY_SECONDS)), FLOOR_SHARE)
 
 
 def lead_features(tape: DemandTape, first: int, last: int, lead_steps: int) -> FloatArray:
