@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,56 +26,79 @@ class Unknown(HeadstartError):
     """No such endpoint in the policies."""
 
 
-def build_app(service: Service, extra_status: Callable[[], Mapping[str, Any]] = dict) -> FastAPI:
-    """The application. Errors are JSON: {"error": "..."}."""
-    app = FastAPI(title="Headstart", docs_url=None, redoc_url=None)
+class Problem(BaseModel):
+    """What every error of the API looks like."""
 
+    error: str
+
+
+PROBE: dict[int | str, dict[str, Any]] = {503: {"content": {"text/plain": {}}, "description": "Why not"}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (404, 422, 503)}
+
+
+def build_app(service: Service, extra_status: Callable[[], Mapping[str, Any]] = dict) -> FastAPI:
+    """The application. Errors are JSON: {"error": "..."}; /openapi.json describes all but the page."""
+    app = FastAPI(title="Headstart", docs_url=None, redoc_url=None)
+    _answer_errors(app)
+    _add_page(app)
+    _add_probes(app, service)
+    _add_api(app, service, extra_status)
+    app.add_middleware(HeadAsGet)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(Unknown)
     def unknown(_: Request, error: Unknown) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status_code=404)
+        return _problem(str(error), 404)
 
     @app.exception_handler(StoreUnavailable)
     def store_unavailable(_: Request, error: StoreUnavailable) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, status_code=503)
+        return _problem(str(error), 503)
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> JSONResponse:
-        said = f"{request.method} {request.url.path}: {error.detail}"
-        return JSONResponse({"error": said}, status_code=error.status_code, headers=error.headers)
+        return _problem(f"{request.method} {request.url.path}: {error.detail}", error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def unusable(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return JSONResponse({"error": f"{first['loc'][-1]}: found {first['input']!r}; {first['msg']}"}, status_code=422)
+        return _problem(f"{first['loc'][-1]}: found {first['input']!r}; {first['msg']}", 422)
 
-    @app.get("/", response_class=HTMLResponse)
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> HTMLResponse:
         return HTMLResponse(_packaged("scaler.app", "page/index.html"))
 
-    @app.get("/static/plotly.min.js")
+    @app.get("/static/plotly.min.js", include_in_schema=False)
     def plotly_script() -> Response:
         return Response(_packaged("plotly", "package_data/plotly.min.js"), media_type="text/javascript", headers=CACHED)
 
-    @app.get("/static/{name}")
+    @app.get("/static/{name}", include_in_schema=False)
     def static(name: str) -> Response:
         kinds = {"page.css": "text/css", "page.js": "text/javascript"}
         if name not in kinds:
             raise Unknown(f"no such file: {name}")
         return Response(_packaged("scaler.app", f"page/{name}"), media_type=kinds[name])
 
-    @app.get("/healthz", response_class=PlainTextResponse)
+
+def _add_probes(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", response_class=PlainTextResponse, responses=PROBE)
     def healthz() -> PlainTextResponse:
         return _probe(service.why_dead())
 
-    @app.get("/readyz", response_class=PlainTextResponse)
+    @app.get("/readyz", response_class=PlainTextResponse, responses=PROBE)
     def readyz() -> PlainTextResponse:
         return _probe(service.why_not_ready())
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> Response:
         body, content_type = service.telemetry.exposition()
         return Response(body, media_type=content_type)
 
+
+def _add_api(app: FastAPI, service: Service, extra_status: Callable[[], Mapping[str, Any]]) -> None:
     @app.get("/api/v1/status")
     def status() -> dict[str, Any]:
         last = service.board.last_turn
@@ -92,20 +116,17 @@ def build_app(service: Service, extra_status: Callable[[], Mapping[str, Any]] = 
     def endpoints() -> list[dict[str, Any]]:
         return service.board.endpoints()
 
-    @app.get("/api/v1/endpoints/{namespace}/{name}/decisions")
+    @app.get("/api/v1/endpoints/{namespace}/{name}/decisions", responses=PROBLEMS)
     def decisions(
         namespace: str, name: str, limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = 50
     ) -> list[Mapping[str, Any]]:
         rows = service.store.last_rows(_known(service, namespace, name), limit)
         return list(rows)
 
-    @app.get("/api/v1/endpoints/{namespace}/{name}/timeline")
+    @app.get("/api/v1/endpoints/{namespace}/{name}/timeline", responses={404: PROBLEMS[404]})
     def timeline(namespace: str, name: str) -> dict[str, Any]:
         found = service.board.timeline(_known(service, namespace, name))
         return found or {}
-
-    app.add_middleware(HeadAsGet)
-    return app
 
 
 class HeadAsGet:
@@ -151,6 +172,10 @@ def listen(host: str, port: int) -> socket.socket:
             f"--http: cannot listen on {host}:{port} ({error.strerror}); choose a free HOST:PORT"
         ) from error
     return listener
+
+
+def _problem(said: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(Problem(error=said).model_dump(), status_code=status, headers=headers)
 
 
 def _probe(why_not: str) -> PlainTextResponse:

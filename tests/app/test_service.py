@@ -305,6 +305,27 @@ def test_every_error_is_told_in_one_form(world: World, method: str, path: str, s
     assert said in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("path", "described"),
+    [
+        ("/healthz", "/healthz"),
+        ("/readyz", "/readyz"),
+        ("/metrics", "/metrics"),
+        ("/api/v1/status", "/api/v1/status"),
+        ("/api/v1/endpoints/prod/chat/decisions", "/api/v1/endpoints/{namespace}/{name}/decisions"),
+        ("/api/v1/endpoints/prod/chat/decisions?limit=0", "/api/v1/endpoints/{namespace}/{name}/decisions"),
+        ("/api/v1/endpoints/prod/nobody/decisions", "/api/v1/endpoints/{namespace}/{name}/decisions"),
+        ("/api/v1/endpoints/prod/nobody/timeline", "/api/v1/endpoints/{namespace}/{name}/timeline"),
+    ],
+)
+def test_openapi_describes_what_is_answered(world: World, path: str, described: str) -> None:
+    answers = world.client.get("/openapi.json").json()["paths"][described]["get"]["responses"]
+    if path != "/readyz":  # before the first turn it says why not
+        world.turn()
+    answer = world.client.get(path)
+    assert answer.headers["Content-Type"].split(";")[0] in answers[str(answer.status_code)]["content"]
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/api/v1/endpoints"])
 def test_head_answers_as_get_without_a_body(world: World, path: str) -> None:
     world.turn()
