@@ -260,7 +260,8 @@ class Cycle:
         now: datetime,
         problems: dict[str, str],
     ) -> Advice:
-        """This turn's advice; without a reading (or when advising fails) the last one, which shows its age."""
+        """This turn's advice; without a reading (or when advising fails) the last one, which shows its age. So too with
+        LastGood where a reading knows nothing of the last minute."""
         endpoint = policy.endpoint
         if reading is not None:
             if policy.spec.workload is Workload.BATCH:
@@ -272,7 +273,8 @@ class Cycle:
             else:
                 if advice.signals is not None:
                     self._last_advice[endpoint] = advice
-                return advice
+                if advice.signals is not None or policy.spec.safety.missing_metrics != "LastGood":
+                    return advice
         unknown = Advice(signals=None, choice=None, idle=None, profile=prior_profile(policy))
         return self._last_advice.get(endpoint, unknown)
 

@@ -12,6 +12,7 @@ from scaler.domain.decision import ActuationOutcome, Reason
 from scaler.domain.policy import Mode
 from scaler.domain.snapshot import IdleAdvice
 from scaler.errors import ClusterUnavailable, Conflict, PolicyError, SourceUnavailable
+from scaler.simulator.selfreplay.advisor import SelfReplayAdvisor
 from tests.builders import NOON, a_policy, some_replicas
 from tests.fakes import FakeAdvisor, FakeClock, FakePolicies, FakeSource, FakeTarget, MemoryLog
 
@@ -93,6 +94,26 @@ def test_a_short_gap_is_bridged_by_the_last_reading(cycle):
     cycle.source.error = SourceUnavailable("metrics: no answer within 10 s")
     cycle.clock.advance()
     assert cycle.turn().records[0].decision.plan is not None
+
+
+def test_of_a_last_minute_that_was_seen_in_part_that_part_is_planned_from(cycle):
+    cycle.advisor = SelfReplayAdvisor()
+    cycle.source.lately = np.full(240, 2.0)
+    cycle.source.lately[-3:] = np.nan
+    assert cycle.turn().records[0].decision.plan is not None
+
+
+@pytest.mark.parametrize("missing", ["Hold", "LastGood", "Floor"])
+def test_a_last_minute_that_was_not_seen_at_all_is_planned_through_by_last_good_alone(cycle, missing):
+    """Of a Prometheus two minutes are fresh: it goes on answering while the last minute is not seen."""
+    cycle.policies.policies = [a_policy({"safety": {"missingMetrics": missing}}, name="chat")]
+    cycle.advisor = SelfReplayAdvisor()
+    cycle.source.lately = np.full(240, 2.0)
+    cycle.turn()
+    cycle.clock.advance(timedelta(minutes=1))
+    cycle.source.lately = np.concatenate([cycle.source.lately[4:], np.full(4, np.nan)])
+    decision = cycle.turn().records[0].decision
+    assert (decision.plan is not None) == (missing == "LastGood")
 
 
 def test_a_silent_cluster_orders_nothing(cycle):
