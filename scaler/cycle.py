@@ -28,8 +28,9 @@ TURN = timedelta(seconds=15)
 """As the HPA's sync period: a decision is no older than the metrics it reads."""
 LOOK_BACK = LONGEST_WINDOW
 LOOK_BACK_AT_LEAST = timedelta(minutes=2)
-LONGEST_REST = timedelta(days=1)
-"""A service that was down for longer before midnight does not know what stood at the beginning of the day."""
+SHORT_REST, LONGEST_REST = timedelta(hours=1), timedelta(days=1)
+"""How far before midnight the log is read for what stood as the day began: the longer one only where the service was
+down over midnight. Down for longer still, it does not know."""
 PROMOTION_LASTS = timedelta(days=1)
 """A service that was down, or blind, for longer asks the gate anew."""
 SLOWEST_STARTUP = 4.0
@@ -244,13 +245,23 @@ class Cycle:
             return None
         spend = self._spends.get(policy.endpoint)
         if spend is None or spend.until > now:
-            spend = None
-            # From before midnight: what stood there stood on until the day's first turn, while nothing ran in between.
-            for turn in self._turns_between(policy.endpoint, midnight(policy, now) - LONGEST_REST, now):
-                spend = spent(spend, policy, turn.decided_at, turn.standing)
+            spend = self._spent_by_the_log(policy, now)
         standing = None if replicas is None else replicas.standing
         self._spends[policy.endpoint] = spent(spend, policy, now, standing)
         return self._spends[policy.endpoint].replica_hours
+
+    def _spent_by_the_log(self, policy: ScalingPolicy, now: datetime) -> Spend | None:
+        """From before midnight: what stood there stood on until the day's first turn, while nothing ran in between.
+        None: no turn is known."""
+        day = midnight(policy, now)
+        turns = self._turns_between(policy.endpoint, day - SHORT_REST, now)
+        if not any(turn.decided_at < day and turn.standing is not None for turn in turns):
+            turns = self._turns_between(policy.endpoint, day - LONGEST_REST, now)
+        spend = None
+        for turn in turns:
+            if spend is None or turn.standing not in (None, spend.standing):  # else it costs on as before
+                spend = spent(spend, policy, turn.decided_at, turn.standing)
+        return spend
 
     def _advise(
         self,

@@ -266,6 +266,23 @@ def test_a_service_that_was_down_over_midnight_counts_what_stood_since(cycle, ch
     assert after_turns(replace(cycle, _spends={}), 1) == pytest.approx(2 * 10.0)
 
 
+def test_a_restart_reads_the_turns_of_this_day_and_little_of_the_day_before(cycle):
+    """Two days of turns are 11,520 rows an endpoint."""
+    cycle.policies.policies = [a_policy({"mode": "Observe", "budget": {"gpuHoursPerDay": 100}}, name="chat")]
+    cycle.clock.time = NOON.replace(hour=0)
+    after_turns(cycle, 24 * 4 + 8)
+    read = []
+
+    class CountingLog(MemoryLog):
+        def recent_turns(self, endpoint, since):
+            read.append(found := super().recent_turns(endpoint, since))
+            return found
+
+    restarted = replace(cycle, _spends={}, log=CountingLog(cycle.log.records))
+    assert after_turns(restarted, 1) == pytest.approx(2 * 2.0)
+    assert max(map(len, read)) == 4 + 8
+
+
 def test_a_clock_that_is_set_back_over_midnight_leaves_what_the_day_had_spent(cycle):
     cycle.policies.policies = [a_policy({"mode": "Observe", "budget": {"gpuHoursPerDay": 100}}, name="chat")]
     cycle.clock.time = NOON.replace(hour=22)
