@@ -24,7 +24,8 @@ from scaler.simulator.arrivals import StepDemand, StepGrid
 from scaler.simulator.lane import Lane
 
 QUEUE_DEPTH, CACHE_USAGE, IN_FLIGHT = "queue_depth", "kv_cache_usage", "in_flight"
-"""The signals for thresholds that this world has, per ready replica: what waits, the share of its room that served in
+"""The signals for thresholds that this world has, per ready replica: requests that wait (not known where demand is in
+tokens: of these a trace says how many came, not in how many requests they wait), the share of its room that served in
 the last step, and that share of its slots."""
 RECENT = timedelta(hours=24)
 """How far back one reading of the present reaches."""
@@ -133,12 +134,13 @@ class SimulatedSource:
         slots = policy.spec.capacity.max_concurrency
         unit_seconds = 1.0 if policy.spec.demand.unit.is_rate else lane.step_seconds
         queue = lane.queue / unit_seconds
+        waiting = queue if policy.spec.demand.unit is not DemandUnit.TOKENS else nan
         return Reading(
             recent=recent,
             queue=queue,
             in_flight=busy * lane.ready * slots,
             reactive={
-                QUEUE_DEPTH: queue / lane.ready if lane.ready else nan,
+                QUEUE_DEPTH: waiting / lane.ready if lane.ready else nan,
                 CACHE_USAGE: busy if lane.ready else nan,
                 IN_FLIGHT: busy * slots if lane.ready else nan,
             },

@@ -230,6 +230,17 @@ def test_both_take_the_most_that_thresholds_on_one_measure_ask_for(thresholds: l
     assert orders_of_fast_replay(policy, signals) == orders_of_cycle(policy, signals, setting)[0]
 
 
+def test_of_tokens_that_wait_neither_takes_the_number_for_that_of_requests() -> None:
+    def orders(*thresholds: dict[str, Any]) -> tuple[list[int], list[int]]:
+        reactive = {"thresholds": list(thresholds)}
+        policy = a_policy({"demand": {"unit": "tokens"}, "reactive": reactive, "replicas": {"max": 40}})
+        signals = some_signals(0, policy, 0.0)
+        setting = Setting(source=Source.RESIDUAL, level=0.9)
+        return orders_of_fast_replay(policy, signals), orders_of_cycle(policy, signals, setting)[0]
+
+    assert orders({"signal": "queue_depth", "above": 5.0}) == orders()
+
+
 @pytest.mark.parametrize("missing", ["Hold", "Floor"])
 def test_both_keep_the_floor_while_demand_is_not_known(missing: str) -> None:
     policy = a_policy({"scaleToZero": {"enabled": True, "minIdle": "0s"}, "safety": {"missingMetrics": missing}})

@@ -67,8 +67,8 @@ def _thresholds(policy: ScalingPolicy) -> list[str]:
         if threshold.signal == "queue_depth" and spec.demand.unit is DemandUnit.TOKENS:
             found.append(
                 f"spec.reactive.thresholds queue_depth above {threshold.above:g} with spec.demand.unit tokens: "
-                "it counts requests in the cluster and tokens in a replay, which exceeds it much sooner; use "
-                "kv_cache_usage, so that what is replayed is what plays"
+                "it counts requests, and a replay knows only the tokens that wait: replays, also those that choose the "
+                "setting, leave the threshold out; use kv_cache_usage, so that what is replayed is what plays"
             )
         if threshold.signal == "in_flight" and threshold.above >= spec.capacity.max_concurrency:
             found.append(

@@ -6,9 +6,9 @@ from math import ceil, inf
 import numpy as np
 
 from forecaster.leadfeatures import trailing_max
-from forecaster.series import FloatArray
+from forecaster.series import DemandUnit, FloatArray
 from scaler.core.guardrails import hold, reactive_floor
-from scaler.domain.policy import ScalingPolicy, ScalingRules
+from scaler.domain.policy import ScalingPolicy, ScalingRules, Threshold
 from scaler.domain.replicas import CapacityProfile
 from scaler.simulator.compiled import BoolArray, IntArray, Rules, highest_minutes, rows_that_grew
 from scaler.simulator.world import CACHE_USAGE, IN_FLIGHT, QUEUE_DEPTH
@@ -47,12 +47,17 @@ def rules_of(policy: ScalingPolicy, profile: CapacityProfile, step: timedelta) -
 
 def _lowest_threshold(policy: ScalingPolicy, signal: str) -> float:
     """Of several above 0 on one signal the lowest asks for the most; infinite: none."""
-    found = policy.spec.reactive.thresholds
-    return min((one.above for one in found if one.signal == signal and one.above > 0), default=inf)
+    return min((one.above for one in _known(policy) if one.signal == signal and one.above > 0), default=inf)
 
 
 def _any_at_zero(policy: ScalingPolicy, *signals: str) -> bool:
-    return any(one.above == 0 and one.signal in signals for one in policy.spec.reactive.thresholds)
+    return any(one.above == 0 and one.signal in signals for one in _known(policy))
+
+
+def _known(policy: ScalingPolicy) -> list[Threshold]:
+    """The thresholds whose signals the simulated world knows: of tokens that wait it does not know the requests."""
+    in_tokens = policy.spec.demand.unit is DemandUnit.TOKENS
+    return [one for one in policy.spec.reactive.thresholds if not (in_tokens and one.signal == QUEUE_DEPTH)]
 
 
 def _busy_threshold(policy: ScalingPolicy) -> float:
