@@ -134,6 +134,7 @@ class Rehearsal:
         prometheus_url: str | None = None,
         kubernetes_url: str | None = None,
         environment: Mapping[str, str] | None = None,
+        store: Path | None = None,
     ) -> None:
         """`headstart run` enforces a policy for the deployment, with its first turn done."""
         policies = self.folder / "policies"
@@ -151,7 +152,7 @@ class Rehearsal:
                 Path(sys.executable).parent / "headstart",
                 "run",
                 f"--policies={policies}",
-                f"--store=sqlite:///{self.folder / 'headstart.db'}",
+                f"--store=sqlite:///{store or self.folder / 'headstart.db'}",
                 f"--prometheus-url={prometheus_url or self.prometheus.url}",
                 f"--kubeconfig={kubeconfig}",
                 f"--http={self.url.removeprefix('http://')}",
