@@ -24,7 +24,7 @@ $(VENV)/.runtime: pyproject.toml
 demo: $(VENV)/.runtime  ## a simulated cluster and generated traffic; the page is on http://127.0.0.1:8080/ until Ctrl-C
 	@$(BIN)/headstart run --demo
 
-servers: $(STAMP)  ## builds Prometheus and Kubernetes for the tests once, where Go is installed
+servers: $(STAMP)  ## builds Prometheus, Kubernetes and Helm for the tests once, where Go is installed
 	@if command -v go >/dev/null; then $(BIN)/python -m tests.servers build; \
 	else echo "no Go here: tests on real servers are skipped unless the programs are on PATH"; fi
 

@@ -1,9 +1,10 @@
-"""Find the programs of Prometheus and Kubernetes, or build them once into a cache.
+"""Find the programs of Prometheus, Kubernetes and Helm, or build them once into a cache.
 
 A program is looked for in this order:
 
 1. the folder named by an environment variable: ``HEADSTART_PROMETHEUS_BIN`` for prometheus and promtool,
-   ``KUBEBUILDER_ASSETS`` for those of Kubernetes (``setup-envtest`` installs some of them there);
+   ``HEADSTART_HELM_BIN`` for helm, ``KUBEBUILDER_ASSETS`` for those of Kubernetes (``setup-envtest`` installs some of
+   them there);
 2. ``PATH``;
 3. the cache: ``HEADSTART_TEST_CACHE`` or ``~/.cache/headstart-tests``, in a folder named after a hash of go.mod, go.sum
    and the Go version.
@@ -27,6 +28,8 @@ from pathlib import Path
 BUILD_COMMAND = "python -m tests.servers build"
 KUBERNETES_VERSION = "1.36.3"
 PROMETHEUS_VERSION = "0.316.0"
+HELM_VERSION = "3.21.4"
+"""The newest that is made for this Kubernetes: a build that follows that of Kubernetes finds half of it compiled."""
 
 
 def _kubernetes_version_flags() -> str:
@@ -34,6 +37,15 @@ def _kubernetes_version_flags() -> str:
     values = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     return " ".join(f"-X {package}.{key}={value}" for package in packages for key, value in values.items())
+
+
+def _helm_version_flags() -> str:
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    charts, lint = "helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules"
+    # What `helm template` takes a cluster for; 1.20 unless it is told.
+    values = {"k8sVersionMajor": major, "k8sVersionMinor": minor}
+    known = [f"-X {package}.{key}={value}" for package in (charts, lint) for key, value in values.items()]
+    return " ".join([f"-X helm.sh/helm/v3/internal/version.version=v{HELM_VERSION}", *known])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +79,14 @@ KUBERNETES = Suite(
     linker_flags=f"-s -w {_kubernetes_version_flags()}",
     built_as={"etcd": "server"},
 )
-SUITES = {suite.name: suite for suite in (PROMETHEUS, KUBERNETES)}
+HELM = Suite(
+    name="helm",
+    programs=("helm",),
+    environment_variable="HEADSTART_HELM_BIN",
+    linker_flags=f"-s -w {_helm_version_flags()}",
+    built_as={},
+)
+SUITES = {suite.name: suite for suite in (PROMETHEUS, KUBERNETES, HELM)}
 
 
 class ServersAbsent(Exception):
@@ -141,7 +160,7 @@ def _build(suite: Suite, progress) -> Path:
 
 def _build_into(folder: Path, suite: Suite, progress) -> None:
     """`folder` holds the programs afterwards; it appears whole or not at all."""
-    progress(f"building {suite.name} servers once into {folder} (a few minutes): {', '.join(suite.programs)}")
+    progress(f"building {suite.name} once into {folder} (a few minutes): {', '.join(suite.programs)}")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         output = Path(scratch) / "bin"
         command = ["go", "build", "-v", "-buildvcs=false", "-ldflags", suite.linker_flags, "-o", f"{output}/", "tool"]
@@ -149,7 +168,7 @@ def _build_into(folder: Path, suite: Suite, progress) -> None:
         for program, built in suite.built_as.items():
             (output / built).rename(output / program)
         output.rename(folder)
-    progress(f"built {suite.name} servers")
+    progress(f"built {suite.name}")
 
 
 def _run_with_progress(command: list[str], suite: Suite, progress) -> None:
@@ -172,7 +191,7 @@ def _locked(path: Path, suite: Suite, progress) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress(f"waiting for another process that builds the {suite.name} servers")
+            progress(f"waiting for another process that builds {suite.name}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

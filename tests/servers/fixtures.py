@@ -15,17 +15,22 @@ import pytest
 
 from tests.servers import binaries
 from tests.servers.cluster import Cluster
+from tests.servers.helm import Helm
 from tests.servers.kubectl import Kubectl
 from tests.servers.kubelet import FakeKubelet
 from tests.servers.postgres import running_postgres
 from tests.servers.prometheus import Prometheus
 
-_PROGRAM_FIXTURES = {"prometheus_programs": binaries.PROMETHEUS, "kubernetes_programs": binaries.KUBERNETES}
+_PROGRAM_FIXTURES = {
+    "prometheus_programs": binaries.PROMETHEUS,
+    "kubernetes_programs": binaries.KUBERNETES,
+    "helm_programs": binaries.HELM,
+}
 _ON_REAL_SERVERS = ("real_servers", "yes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "servers: runs against a real Prometheus, PostgreSQL or control plane")
+    config.addinivalue_line("markers", "servers: runs against a real Prometheus, PostgreSQL, Helm or control plane")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,6 +71,11 @@ def kubernetes_programs() -> dict[str, Path]:
     return _programs(binaries.KUBERNETES)
 
 
+@pytest.fixture(scope="session")
+def helm_programs() -> dict[str, Path]:
+    return _programs(binaries.HELM)
+
+
 @pytest.fixture
 def prometheus(prometheus_programs: dict[str, Path], tmp_path: Path) -> Iterator[Prometheus]:
     """Not started yet, so that a test may choose scrape targets and back-fill history first."""
@@ -92,6 +102,17 @@ def kubectl(cluster: Cluster, kubernetes_programs: dict[str, Path]) -> Kubectl:
     program = Kubectl(kubernetes_programs, cluster)
     program.define_policies()
     return program
+
+
+@pytest.fixture(scope="session")
+def helm(helm_programs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Knows no cluster."""
+    return Helm(helm_programs, tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture
+def helm_in_cluster(helm_programs: dict[str, Path], cluster: Cluster, tmp_path: Path) -> Helm:
+    return Helm(helm_programs, tmp_path / "helm", kubeconfig=cluster.kubeconfig)
 
 
 @pytest.fixture
