@@ -1,12 +1,12 @@
 # Build the wheel, then install it alone: no source, no compiler, no root.
-FROM python:3.12-slim AS build
+FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY forecaster ./forecaster
 COPY scaler ./scaler
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
-FROM python:3.12-slim
+FROM python:3.13-slim
 COPY --from=build /wheels /wheels
 # libgomp: scikit-learn's threads. psycopg: the store may be PostgreSQL. gRPC: KEDA may ask.
 RUN apt-get update \

@@ -213,7 +213,7 @@ class _Reader:
         self._refuse(column, naive.to_numpy(), allowed)
         parsed = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
         self._refuse(column, parsed.isna().to_numpy(), allowed)
-        return np.asarray((parsed - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1), dtype=np.float64)
+        return np.asarray(parsed.dt.tz_localize(None).to_numpy("datetime64[ns]").astype(np.int64) / 1e9)
 
     def _missing(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         if "missing" not in frame:

@@ -1,6 +1,7 @@
 """The histories that a forecasting command works on: from a trace file, or from the metrics server of the policies."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,9 +61,8 @@ def stored_histories(store_url: str) -> Mapping[str, History]:
     Endpoints without any are left out. Raises SettingsError where there is none at all, StoreUnavailable."""
     from scaler.adapters.store.store import SqlStore
 
-    store = SqlStore.open(store_url, must_exist=True)
-    found = {str(endpoint): list(store.demand_seen(endpoint)) for endpoint in store.endpoints()}
-    store.close()
+    with closing(SqlStore.open(store_url, must_exist=True)) as store:
+        found = {str(endpoint): list(store.demand_seen(endpoint)) for endpoint in store.endpoints()}
     known = {key: seen for key, seen in found.items() if seen}
     if not known:
         raise SettingsError(f"{store_url}: no decision in this store knew demand")

@@ -1,6 +1,7 @@
 """What the store keeps, and that a restart loses none of it."""
 
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,25 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/store.db"
 
 
+Opener = Callable[[str], SqlStore]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opener]:
+    """Opens stores that are closed after the test."""
+    with ExitStack() as stack:
+        yield lambda url: stack.enter_context(closing(SqlStore.open(url)))
+
+
+@contextmanager
+def raw(url: str) -> Iterator[Connection]:
+    """One transaction beside the store."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
+
+
 def a_cycle(store: SqlStore, clock: FakeClock, source: FakeSource, target: FakeTarget, **spec: object) -> Cycle:
     policies = FakePolicies([a_policy(**spec)])
     return Cycle(clock=clock, policies=policies, source=source, target=target, advisor=PlainAdvisor(), log=store)
@@ -36,18 +56,18 @@ def counts(connection: Connection, decision: str) -> tuple[int | None, ...]:
     return tuple(connection.execute(text(columns), {"id": decision}).one())
 
 
-def test_a_restart_keeps_the_stabilisation_history(url: str) -> None:
+def test_a_restart_keeps_the_stabilisation_history(url: str, opened: Opener) -> None:
     """Demand falls; the window of five minutes still holds the replicas of before, also in a new process."""
     clock, source, target = FakeClock(), FakeSource(demand=12.0), FakeTarget()
     behavior = {"scaleDown": {"stabilizationWindow": "5m", "policies": LIMITS}}
-    store = SqlStore.open(url)
+    store = opened(url)
     a_cycle(store, clock, source, target, behavior=behavior).turn()
     before = target.replicas[CHAT]
     store.close()
 
     source.demand = 2.0
     clock.move(timedelta(minutes=1))
-    reopened = SqlStore.open(url)
+    reopened = opened(url)
     a_cycle(reopened, clock, source, target, behavior=behavior).turn()
     assert target.replicas[CHAT] == before
     clock.move(timedelta(minutes=5))
@@ -55,22 +75,22 @@ def test_a_restart_keeps_the_stabilisation_history(url: str) -> None:
     assert target.replicas[CHAT] < before
 
 
-def test_a_trigger_holds_on_across_a_restart(url: str) -> None:
+def test_a_trigger_holds_on_across_a_restart(url: str, opened: Opener) -> None:
     clock, source, target = FakeClock(), FakeSource(), FakeTarget()
-    store = SqlStore.open(url)
+    store = opened(url)
     report = a_cycle(store, clock, source, target).turn()
     assert store.scale_in_held_until(CHAT, MORNING) is None
     held = report.records[0].decision
     object.__setattr__(held, "hold_scale_in_until", MORNING + timedelta(minutes=15))
     store.append(report.records)
     store.close()
-    reopened = SqlStore.open(url)
+    reopened = opened(url)
     assert reopened.scale_in_held_until(CHAT, MORNING) == MORNING + timedelta(minutes=15)
     assert reopened.scale_in_held_until(CHAT, MORNING - timedelta(seconds=1)) is None
 
 
-def test_rows_are_read_as_they_were_recorded_newest_first(url: str) -> None:
-    clock, store = FakeClock(), SqlStore.open(url)
+def test_rows_are_read_as_they_were_recorded_newest_first(url: str, opened: Opener) -> None:
+    clock, store = FakeClock(), opened(url)
     cycle = a_cycle(store, clock, FakeSource(), FakeTarget())
     reports = []
     for _ in range(3):
@@ -83,8 +103,8 @@ def test_rows_are_read_as_they_were_recorded_newest_first(url: str) -> None:
     assert store.endpoints() == [CHAT]
 
 
-def test_recent_turns_reach_back_as_far_as_asked(url: str) -> None:
-    clock, store = FakeClock(), SqlStore.open(url)
+def test_recent_turns_reach_back_as_far_as_asked(url: str, opened: Opener) -> None:
+    clock, store = FakeClock(), opened(url)
     cycle = a_cycle(store, clock, FakeSource(), FakeTarget())
     for _ in range(4):
         cycle.turn()
@@ -103,9 +123,9 @@ def test_recent_turns_reach_back_as_far_as_asked(url: str) -> None:
     ],
 )
 def test_a_turn_of_a_promoted_policy_is_known_as_one(
-    url: str, label: str, mode: Mode, acted: Mode, promoted: bool
+    url: str, opened: Opener, label: str, mode: Mode, acted: Mode, promoted: bool
 ) -> None:
-    store = SqlStore.open(url)
+    store = opened(url)
     (record,) = a_cycle(store, FakeClock(), FakeSource(), FakeTarget()).turn().records
     policy = record.snapshot.policy
     policy = policy.model_copy(update={"spec": policy.spec.model_copy(update={"mode": mode})})
@@ -114,18 +134,18 @@ def test_a_turn_of_a_promoted_policy_is_known_as_one(
     assert store.recent_turns(CHAT, MORNING)[-1].promoted is promoted, label
 
 
-def test_a_turn_that_knew_of_no_replicas_is_kept_and_not_looked_back_on(url: str) -> None:
-    clock, target, store = FakeClock(), FakeTarget(), SqlStore.open(url)
+def test_a_turn_that_knew_of_no_replicas_is_kept_and_not_looked_back_on(url: str, opened: Opener) -> None:
+    clock, target, store = FakeClock(), FakeTarget(), opened(url)
     target.error = ClusterUnavailable("cluster: connection refused")
     a_cycle(store, clock, FakeSource(), target).turn()
     assert store.last_rows(CHAT, 1)[0]["final"] is None
     assert store.recent_turns(CHAT, MORNING) == ()
-    with create_engine(url).begin() as connection:
+    with raw(url) as connection:
         assert counts(connection, store.last_rows(CHAT, 1)[0]["id"]) == (None, None, None)
 
 
-def test_old_rows_are_pruned_and_young_ones_stay(url: str) -> None:
-    clock, store = FakeClock(), SqlStore.open(url)
+def test_old_rows_are_pruned_and_young_ones_stay(url: str, opened: Opener) -> None:
+    clock, store = FakeClock(), opened(url)
     cycle = a_cycle(store, clock, FakeSource(), FakeTarget())
     cycle.turn()
     clock.move(timedelta(days=2))
@@ -134,20 +154,20 @@ def test_old_rows_are_pruned_and_young_ones_stay(url: str) -> None:
     assert len(store.last_rows(CHAT, 10)) == 1
 
 
-def test_learned_state_comes_back_with_its_arrays(url: str) -> None:
-    store = SqlStore.open(url)
+def test_learned_state_comes_back_with_its_arrays(url: str, opened: Opener) -> None:
+    store = opened(url)
     weights = np.arange(6, dtype=np.float64).reshape(2, 3)
     store.save_learned("prod/chat/choice", 1, Learned(document={"days": 3.5}, arrays={"weights": weights}), MORNING)
     store.save_learned("prod/chat/choice", 1, Learned(document={"days": 4.0}, arrays={"weights": weights}), MORNING)
-    found = SqlStore.open(url).load_learned("prod/chat/choice", 1)
+    found = opened(url).load_learned("prod/chat/choice", 1)
     assert found is not None
     assert found.document == {"days": 4.0}
     np.testing.assert_array_equal(found.arrays["weights"], weights)
     assert store.load_learned("prod/other/choice", 1) is None
 
 
-def test_learned_state_of_another_version_is_refused(url: str) -> None:
-    store = SqlStore.open(url)
+def test_learned_state_of_another_version_is_refused(url: str, opened: Opener) -> None:
+    store = opened(url)
     store.save_learned("prod/chat/choice", 1, Learned(document={}), MORNING)
     with pytest.raises(UnknownVersion, match="has version 1, this release reads 2"):
         store.load_learned("prod/chat/choice", 2)
@@ -155,7 +175,7 @@ def test_learned_state_of_another_version_is_refused(url: str) -> None:
 
 def test_a_store_of_another_schema_is_refused(url: str) -> None:
     SqlStore.open(url).close()
-    with create_engine(url).begin() as connection:
+    with raw(url) as connection:
         connection.execute(text("UPDATE headstart_about SET value = '99' WHERE key = 'version'"))
     with pytest.raises(UnknownVersion, match="schema version 99, this release reads"):
         SqlStore.open(url)
@@ -178,11 +198,9 @@ UPDATE headstart_about SET value = '1' WHERE key = 'version'
 
 def a_store_of_version_1(url: str) -> None:
     SqlStore.open(url).close()
-    engine = create_engine(url)
-    with engine.begin() as connection:
+    with raw(url) as connection:
         for statement in VERSION_1.split(";"):
             connection.execute(text(statement))
-    engine.dispose()
 
 
 def test_a_store_of_version_1_keeps_its_rows_and_what_was_not_known_is_null(url: str) -> None:
@@ -191,7 +209,7 @@ def test_a_store_of_version_1_keeps_its_rows_and_what_was_not_known_is_null(url:
         with closing(SqlStore.open(url)) as store:
             assert [row["n"] for row in store.last_rows(CHAT, 5)] == [2, 1]
             assert [turn.ordered for turn in store.recent_turns(CHAT, datetime.fromtimestamp(0, UTC))] == [4]
-    with create_engine(url).begin() as connection:
+    with raw(url) as connection:
         assert counts(connection, "silent") == (None, None, None)
 
 
@@ -201,32 +219,33 @@ def test_a_migrated_table_is_that_of_a_new_store(tmp_path: Path, url: str) -> No
     found = []
     for one in (url, new):
         SqlStore.open(one).close()
-        seen = inspect(create_engine(one))
-        columns = [(column["name"], column["nullable"]) for column in seen.get_columns("headstart_decisions")]
-        indexes, key = seen.get_indexes("headstart_decisions"), seen.get_pk_constraint("headstart_decisions")
-        found.append((seen.get_table_names(), columns, indexes, key))
+        with raw(one) as connection:
+            seen = inspect(connection)
+            columns = [(column["name"], column["nullable"]) for column in seen.get_columns("headstart_decisions")]
+            indexes, key = seen.get_indexes("headstart_decisions"), seen.get_pk_constraint("headstart_decisions")
+            found.append((seen.get_table_names(), columns, indexes, key))
     assert found[0] == found[1]
 
 
-def test_a_migration_that_fails_leaves_the_store_as_it_was(url: str) -> None:
+def test_a_migration_that_fails_leaves_the_store_as_it_was(url: str, opened: Opener) -> None:
     a_store_of_version_1(url)
-    with create_engine(url).begin() as connection:
+    with raw(url) as connection:
         connection.execute(text("CREATE VIEW headstart_decisions_new AS SELECT 1"))  # in the way of the new table
     with pytest.raises(StoreUnavailable, match="headstart_decisions_new"):
         SqlStore.open(url)
-    with create_engine(url).begin() as connection:
+    with raw(url) as connection:
         connection.execute(text("DROP VIEW headstart_decisions_new"))
-    assert len(SqlStore.open(url).last_rows(CHAT, 5)) == 2
+    assert len(opened(url).last_rows(CHAT, 5)) == 2
 
 
-def test_finished_starts_are_kept_once_and_running_ones_are_not(url: str) -> None:
-    store = SqlStore.open(url)
+def test_finished_starts_are_kept_once_and_running_ones_are_not(url: str, opened: Opener) -> None:
+    store = opened(url)
     done = StartupObservation(ordered_at=MORNING, ready_at=MORNING + timedelta(seconds=140))
     running = StartupObservation(ordered_at=MORNING + timedelta(seconds=30))
     failed = StartupObservation(ordered_at=MORNING + timedelta(seconds=45), failed=True)
     for minute in (3, 4):
         store.keep_startups(CHAT, [done, running, failed], MORNING + timedelta(minutes=minute))
-    assert list(SqlStore.open(url).startups(CHAT)) == [done, failed]
+    assert list(opened(url).startups(CHAT)) == [done, failed]
 
 
 @pytest.mark.parametrize(
@@ -249,10 +268,10 @@ def test_commands_that_only_read_make_no_store(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_a_broken_store_says_what_was_being_done(url: str) -> None:
-    store = SqlStore.open(url)
+def test_a_broken_store_says_what_was_being_done(url: str, opened: Opener) -> None:
+    store = opened(url)
     store.check_writable()
-    with create_engine(url).begin() as connection:
+    with raw(url) as connection:
         connection.execute(text("DROP TABLE headstart_decisions"))
     with pytest.raises(StoreUnavailable, match="recent turns of prod/chat"):
         store.recent_turns(CHAT, MORNING)

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,9 @@ class Learned:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
+WHAT_A_FILE_NEEDS = "; need an SQLite file, or none yet, in a folder that is there and can be written"
+
+
 class SqlStore:
     """Decisions and learned state in one database. Safe to use from several threads; every call is one transaction."""
 
@@ -50,23 +53,31 @@ class SqlStore:
         there), StoreUnavailable when the database does not answer and UnknownVersion when the store has a schema that
         no migration leads from.
         """
-        store = cls(_engine(url))
-        file = store._engine.url.database
-        if must_exist and store._engine.dialect.name == "sqlite" and file and not Path(file).exists():
+        engine = _engine(url)
+        file = engine.url.database
+        is_file = engine.dialect.name == "sqlite" and bool(file)
+        if must_exist and is_file and not Path(str(file)).exists():
             raise SettingsError(f"--store: {file} does not exist; name the store of the running service")
-        is_file = store._engine.dialect.name == "sqlite" and bool(file)
-        need = "; need an SQLite file, or none yet, in a folder that is there and can be written" if is_file else ""
-        with store._transaction(f"open the store {store._engine.url.render_as_string()}", need) as connection:
+        with ExitStack() as unless_opened:
+            store = cls(engine)
+            unless_opened.callback(store.close)
+            store._bring_up(WHAT_A_FILE_NEEDS if is_file else "")
+            unless_opened.pop_all()
+        return store
+
+    def _bring_up(self, need: str) -> None:
+        """Tables of this release, whatever there was."""
+        shown = self._engine.url.render_as_string()
+        with self._transaction(f"open the store {shown}", need) as connection:
             tables.metadata.create_all(connection)
             found = connection.scalar(select(tables.about.c.value).where(tables.about.c.key == "version"))
             if found is None:
                 connection.execute(insert(tables.about).values(key="version", value=str(STORE_VERSION)))
             elif found != str(STORE_VERSION) and migrated(connection) != str(STORE_VERSION):
                 raise UnknownVersion(
-                    f"store {store._engine.url.render_as_string()}: has schema version {found}, this release reads "
-                    f"{STORE_VERSION}; use the release that wrote it, or another store"
+                    f"store {shown}: has schema version {found}, this release reads {STORE_VERSION}; use the release "
+                    "that wrote it, or another store"
                 )
-        return store
 
     def append(self, records: Sequence[DecisionRecord]) -> None:
         """Every record is kept, all or none of them. A record with a known id replaces the earlier one."""

@@ -1,5 +1,6 @@
 """headstart explain, doctor."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,10 +28,10 @@ def explain(
     from scaler.adapters.store.store import SqlStore
     from scaler.app.settings import load_settings
 
-    kept = SqlStore.open(load_settings(store=store).store, must_exist=True)
-    rows = kept.last_rows(key, 1000 if changes else last)
-    if not rows:
+    with closing(SqlStore.open(load_settings(store=store).store, must_exist=True)) as kept:
+        rows = kept.last_rows(key, 1000 if changes else last)
         known = ", ".join(str(name) for name in kept.endpoints()) or "none"
+    if not rows:
         raise InputError(f"{endpoint}: the store holds no decision of it; endpoints with decisions: {known}")
     told = [row for row in rows if not changes or row["final"] != row["current"] or row["plan"] is None]
     if not told:
