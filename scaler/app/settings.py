@@ -34,15 +34,25 @@ def _headers(value: object) -> object:
 
 
 def _pools(value: object) -> object:
-    if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        names = [name.strip() for name, _, _ in pairs]
-        if any(not name or not count.strip().isdigit() for name, (_, _, count) in zip(names, pairs, strict=True)):
-            raise ValueError("need POOL=GPUS[,POOL=GPUS] such as a100=64,h100=16")
-        if len(set(names)) < len(names):
-            raise ValueError("need each pool once")
-        return {name: int(count) for name, (_, _, count) in zip(names, pairs, strict=True)}
-    return value
+    return _pools_in(value) if isinstance(value, str) else value
+
+
+def _pools_in(text: str) -> dict[str, int]:
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    names = [name.strip() for name, _, _ in pairs]
+    if any(not name or not count.strip().isdigit() for name, (_, _, count) in zip(names, pairs, strict=True)):
+        raise ValueError("need POOL=GPUS[,POOL=GPUS] such as a100=64,h100=16")
+    if len(set(names)) < len(names):
+        raise ValueError("need each pool once")
+    return {name: int(count) for name, (_, _, count) in zip(names, pairs, strict=True)}
+
+
+def read_pools(text: str, flag: str) -> dict[str, int]:
+    """GPUs of each pool, from `a100=64,h100=16`. Raises SettingsError for anything else."""
+    try:
+        return _pools_in(text)
+    except ValueError as error:
+        raise SettingsError(f"{flag}: found {text!r}; {error}") from error
 
 
 STALLED_AFTER_SECONDS = 60.0

@@ -13,8 +13,11 @@ from scaler.core.bounds import active_bounds
 from scaler.core.guardrails.base import verdict
 from scaler.domain.decision import Decision, Reason
 from scaler.domain.endpoint import EndpointId
-from scaler.domain.policy import Mode
+from scaler.domain.policy import Mode, ScalingPolicy
 from scaler.domain.snapshot import Snapshot
+
+QUOTA = "quota"
+"""The name of the verdict that a pool adds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,7 @@ def within_pools(
     decisions = [decision for _, decision in turns]
     uses = {}
     for pool, gpus in pools.items():
-        members = [i for i, (snapshot, _) in enumerate(turns) if _draws_from(snapshot, pool)]
+        members = [i for i, (snapshot, _) in enumerate(turns) if draws_from(snapshot.policy, pool)]
         orders = {i: _claim(*turns[i]) for i in members if _is_order(*turns[i])}
         scaled = {turns[i][0].policy.scaled for i in orders}
         # Who only watches a target, beside the one that orders or beside others, holds no GPUs of its own.
@@ -121,8 +124,9 @@ def within_pools(
     return decisions, uses
 
 
-def _draws_from(snapshot: Snapshot, pool: str) -> bool:
-    target = snapshot.policy.spec.target
+def draws_from(policy: ScalingPolicy, pool: str) -> bool:
+    """Whether its replicas take GPUs of this pool."""
+    target = policy.spec.target
     return target.pool == pool and target.gpus_per_replica > 0
 
 
@@ -156,5 +160,5 @@ def _standing_gpus(snapshot: Snapshot, decision: Decision) -> int | None:
 
 
 def _with_verdict(decision: Decision, size: str, asked: int, granted: int) -> Decision:
-    quota = verdict("quota", asked, granted, Reason.QUOTA, f"{size}: {granted} of {asked} replicas")
+    quota = verdict(QUOTA, asked, granted, Reason.QUOTA, f"{size}: {granted} of {asked} replicas")
     return replace(decision, final=granted, verdicts=(*decision.verdicts, quota))

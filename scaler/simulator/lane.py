@@ -10,6 +10,9 @@ when it is ready an outdated one goes. Starting replicas begin anew. Scale-in le
 
 Concurrency is served the same way in unit-seconds: a level d over a step of s seconds is d x s units of work, a replica
 that holds c at once does c per second, and what exceeds the room is carried on, as open requests are.
+
+In a pool (pool.py) a replica that is ordered is pending until GPUs are free for it: meanwhile it neither starts nor
+costs. Scale-in lets pending replicas go first of all.
 """
 
 from collections.abc import Sequence
@@ -42,6 +45,7 @@ class Lane:
         rng: np.random.Generator,
         ready: int,
         rolling_updates: Sequence[float] = (),
+        in_pool: bool = False,
     ) -> None:
         n = len(work)
         self.work = work
@@ -50,6 +54,8 @@ class Lane:
         self.ready = ready
         self.starting: list[tuple[float, float]] = []
         """(ordered, ready) of each starting replica that was asked for, oldest order first."""
+        self.pending: list[float] = []
+        """When each replica that has no GPUs yet was ordered, oldest first; none without a pool."""
         self.replacement: tuple[float, float] | None = None
         """(ordered, ready) of the one that takes an outdated one's place."""
         self.outdated = 0
@@ -63,7 +69,7 @@ class Lane:
         """(ordered, ready) of every start that came to its end."""
         self.rows = np.zeros((n, 5))
         """desired, starting, ready, queue, units that could be served: one row a step, filled up to `step`."""
-        self.startup, self._rng = startup, rng
+        self.startup, self._rng, self._in_pool = startup, rng, in_pool
         self._listed = work.tolist()
 
     @property
@@ -73,14 +79,23 @@ class Lane:
     @property
     def total(self) -> int:
         """Replicas that were asked for: a replacement stands beside them."""
+        return self.placed + len(self.pending)
+
+    @property
+    def placed(self) -> int:
+        """Of these, those that have their GPUs."""
         return self.ready + len(self.starting)
 
     def order(self, replicas: int) -> None:
-        """Have `replicas` standing or starting from now on."""
-        total = self.ready + len(self.starting)
+        """Have `replicas` ready, starting or pending from now on."""
+        del self.pending[max(0, replicas - self.placed) :]
+        total = self.total
         if replicas > total:
             now = self.step * self.step_seconds
-            self.starting += [self._start(now) for _ in range(replicas - total)]
+            if self._in_pool:
+                self.pending += [now] * (replicas - total)
+            else:
+                self.starting += [self._start(now) for _ in range(replicas - total)]
         elif replicas < total:
             kept = max(0, len(self.starting) - (total - replicas))
             self.outdated = max(0, self.outdated - max(0, self.ready - replicas))
@@ -91,6 +106,11 @@ class Lane:
             self.cancelled += len(self.starting) - kept
             del self.starting[kept:]
 
+    def place(self) -> None:
+        """The oldest pending replica has its GPUs: it starts now."""
+        _, ready_at = self._start(self.step * self.step_seconds)
+        self.starting.append((self.pending.pop(0), ready_at))
+
     def _start(self, now: float) -> tuple[float, float]:
         self.starts += 1
         return now, now + self.startup.draw_seconds(self._rng)
@@ -100,7 +120,7 @@ class Lane:
         dt = self.step_seconds
         if self._rolling_updates or self.outdated:
             self._roll_out(self.step * dt)
-        desired = self.ready + len(self.starting)
+        desired = self.total
         end = (self.step + 1) * dt
         room = self.ready * self.capacity * dt
         if self.starting:
@@ -153,7 +173,8 @@ class Outcome:
 
     `demand` is units per step (concurrency: the level); `queue` the same unit. `wait_seconds` is the wait, for a ready
     replica with room, of a request that arrives at the end of the step (the last of the step's own).
-    `cancelled_starts` are those of `starts` that were let go before they were ready.
+    `cancelled_starts` are those of `starts` that were let go before they were ready. `asked` is what would have been
+    ordered if the pool had no end; None: played without a pool. Replicas that wait for GPUs are in `desired` only.
     """
 
     demand: FloatArray
@@ -165,6 +186,7 @@ class Outcome:
     starts: int
     cancelled_starts: int
     step_seconds: float
+    asked: Counts | None = None
 
     @property
     def replica_hours(self) -> float:
@@ -194,7 +216,7 @@ class Outcome:
         return float(self.wait_seconds[by_wait[min(int(np.searchsorted(share, 0.95 - 1e-12)), len(by_wait) - 1)]])
 
 
-def outcome_of(lane: Lane, *, is_rate: bool) -> Outcome:
+def outcome_of(lane: Lane, *, is_rate: bool, asked: Counts | None = None) -> Outcome:
     """The outcome of a lane that has come to its end."""
     unit = 1.0 if is_rate else lane.step_seconds
     desired, starting, ready, queue, _ = lane.rows.T
@@ -208,6 +230,7 @@ def outcome_of(lane: Lane, *, is_rate: bool) -> Outcome:
         starts=lane.starts,
         cancelled_starts=lane.cancelled,
         step_seconds=lane.step_seconds,
+        asked=asked,
     )
 
 

@@ -13,8 +13,9 @@ from plotly.offline import get_plotlyjs
 from forecaster.series import FloatArray
 from scaler.domain.endpoint import EndpointId
 from scaler.simulator.lane import Outcome
-from scaler.simulator.replay import OWN, EndpointResult, ReplayResult
-from scaler.simulator.results import summary
+from scaler.simulator.pool_figures import clairvoyant_use, gpu_use
+from scaler.simulator.replay import OWN, EndpointResult, PoolMembers, ReplayResult
+from scaler.simulator.results import label, strategies, summary
 
 POINTS = 2000
 """Points a line has at most: more cannot be seen, and the page stays light."""
@@ -27,6 +28,8 @@ PALETTE = (
     "#c92a2a", "#5f3dc4", "#e67700", "#1864ab", "#862e9c", "#5c940d", "#a61e4d", "#364fc7", "#087f5b", "#d9480f",
     "#6741d9", "#9c36b5", "#2f9e44", "#e03131", "#1971c2",
 )  # fmt: skip
+POOL_COLUMNS = {"asked_gpu_hours": ",.1f", "granted_gpu_hours": ",.1f", "most_gpus_asked": ",", "cut_hours": ",.2f"}
+"""What a pool's table shows of its figures, and how."""
 NO_MISS = 2e-5
 """Where a strategy that was never late stands on an axis of logarithms."""
 LATE_TICKS = (1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -48,7 +51,7 @@ def report(result: ReplayResult) -> str:
     """The page, as text. The same result gives the same page."""
     figures = summary(result)
     parts = [_head(result, figures), _cards(result, figures), "<h2>What it cost and what it kept</h2>"]
-    parts.append(_table({key: row for key, row in figures.items() if key != "endpoints"}, _objective(result)))
+    parts.append(_table(figures, _objective(result)))
     parts.append(_html(_cost_chart(result, figures), "cost"))
     parts.append(
         '<p class="note">Down and to the right is better: fewer replica hours, more requests in time. Lines show each '
@@ -56,6 +59,8 @@ def report(result: ReplayResult) -> str:
         if _has_frontier(result)
         else '<p class="note">Down and to the right is better: fewer replica hours, more requests in time.</p>'
     )
+    for pool, members in result.pools.items():
+        parts.extend(_pool_part(pool, members, result, figures))
     for name, found in _charted(result):
         parts.extend(_endpoint_part(name, found, result.several))
     if result.several:
@@ -111,7 +116,7 @@ def _cards(result: ReplayResult, figures: Mapping[str, Any]) -> str:
 
 def _keeping(figures: Mapping[str, Any], objective: float) -> dict[str, float]:
     """Hours of the strategies other than our own that reached the objective."""
-    rivals = {key: row for key, row in figures.items() if key not in (OWN, "clairvoyant", "endpoints")}
+    rivals = {key: row for key, row in strategies(figures).items() if key != OWN}
     return {key: row["replica_hours"] for key, row in rivals.items() if row["slo_attainment"] >= objective}
 
 
@@ -122,9 +127,7 @@ def _objective(result: ReplayResult) -> float:
 def _table(figures: Mapping[str, Any], objective: float) -> str:
     best = figures["clairvoyant"]["feasible_replica_hours"]
     rows = []
-    for name, row in figures.items():
-        if name == "clairvoyant":
-            continue
+    for name, row in strategies(figures).items():
         ratio = f"{row['replica_hours'] / best:.2f}" if best else "–"
         own = ' class="own"' if name == OWN else ""
         late = ' class="bad"' if row["slo_attainment"] < objective else ""
@@ -156,8 +159,8 @@ def _has_frontier(result: ReplayResult) -> bool:
 def _cost_chart(result: ReplayResult, figures: Mapping[str, Any]) -> go.Figure:
     """Replica hours against the share that was late, on a scale where each step is ten times fewer."""
     figure = go.Figure()
-    strategies = [key for key in figures if key not in ("clairvoyant", "endpoints")]
-    for i, name in enumerate(strategies):
+    names = list(strategies(figures))
+    for i, name in enumerate(names):
         colour = OWN_COLOUR if name == OWN else PALETTE[i % len(PALETTE)]
         curve = _frontier(result, name)
         if curve:
@@ -174,7 +177,7 @@ def _cost_chart(result: ReplayResult, figures: Mapping[str, Any]) -> go.Figure:
         )  # fmt: skip
     late = 1 - _objective(result)
     # A vertical line's label would be misplaced on a logarithmic axis: a trace carries its own.
-    top = max(figures[name]["replica_hours"] for name in strategies)
+    top = max(figures[name]["replica_hours"] for name in names)
     figure.add_scatter(
         x=[late, late], y=[0.0, top], mode="lines+text", text=["", "the promise"], textposition="middle right",
         line={"color": MUTED, "dash": "dot"}, hoverinfo="skip", showlegend=False,
@@ -210,6 +213,73 @@ def _frontier(result: ReplayResult, name: str) -> list[tuple[float, float]]:
         late = sum((1 - point.slo_attainment) * weight for point, weight in zip(several, weights, strict=True)) / total
         points.append((late, sum(point.replica_hours for point in several)))
     return points
+
+
+def _pool_part(pool: str, members: PoolMembers, result: ReplayResult, figures: Mapping[str, Any]) -> list[str]:
+    rows = figures["pools"][pool]
+    return [
+        f"<h2>Pool {escape(pool)}: {members.gpus} GPUs</h2><p>{', '.join(map(escape, rows['endpoints']))}: played "
+        f"together. Orders of {OWN} (and of reactive, its shadow) are fitted into the pool before they are given, by "
+        "budget.priority and down to the minima, as in the cluster. Replicas of other scalers wait until GPUs are "
+        "free, first come first served. Hours in which an endpoint had less than it asked for are cut.</p>",
+        _pool_table({key: row for key, row in rows.items() if key not in ("gpus", "endpoints")}),
+        '<p class="note">The clairvoyant knows of no pool: its rows and lines, here and below, are those of every '
+        "endpoint by itself. Its lower bound holds in the pool too; its path may not fit.</p>",
+        _html(_pool_chart(members, result), f"pool-{pool}"),
+        _members_table(members, result, figures),
+    ]
+
+
+def _pool_table(rows: Mapping[str, Mapping[str, float | None]]) -> str:
+    shown = []
+    for name, row in rows.items():
+        own = ' class="own"' if name == OWN else ""
+        cells = "".join(
+            f"<td>{'–' if row[key] is None else format(row[key], form)}</td>" for key, form in POOL_COLUMNS.items()
+        )
+        shown.append(f"<tr{own}><td>{escape(name)}</td>{cells}</tr>")
+    return (
+        '<div class="scroll"><table><tr><th>strategy</th><th>GPU h asked for</th><th>GPU h granted</th>'
+        f"<th>most GPUs asked for</th><th>hours cut</th></tr>{''.join(shown)}</table></div>"
+    )
+
+
+def _members_table(members: PoolMembers, result: ReplayResult, figures: Mapping[str, Any]) -> str:
+    """What the pool meant to each of its endpoints, under the own strategy (or the first there is)."""
+    rows = []
+    for name in members.endpoints:
+        of_endpoint = figures["endpoints"][label(name)] if result.several else figures
+        strategy, own = next(iter(strategies(of_endpoint).items()))
+        budget = result.endpoints[name].policy.spec.budget
+        rows.append(
+            f"<tr><td>{escape(name.name)}</td><td>{budget.priority}</td><td>{own['asked_gpu_hours']:,.1f}</td>"
+            f"<td>{own['gpu_hours']:,.1f}</td><td>{own['cut_hours']:,.2f}</td><td>{own['slo_attainment']:.3%}</td></tr>"
+        )
+    return (
+        f'<div class="scroll"><table><tr><th>endpoint, {escape(strategy)}</th><th>priority</th>'
+        "<th>GPU h asked for</th><th>GPU h granted</th><th>hours cut</th><th>in time</th></tr>"
+        f"{''.join(rows)}</table></div>"
+    )
+
+
+def _pool_chart(members: PoolMembers, result: ReplayResult) -> go.Figure:
+    found = [result.endpoints[name] for name in members.endpoints]
+    strategy = next(iter(found[0].outcomes))
+    use = gpu_use([(one, one.outcomes[strategy]) for one in found])
+    times = _times(found[0], found[0].outcomes[strategy])
+    figure = go.Figure()
+    best = clairvoyant_use(found)
+    lines = [("asked for", use.asked, BAND), ("granted", use.granted, READY)]
+    if best is not None:
+        lines.append(("clairvoyant, without the pool", best.asked, MUTED))
+    for name, gpus, colour in lines:
+        figure.add_scatter(
+            x=times, y=_thin(gpus, np.nanmax), name=name, line={"color": colour, "width": 1.5, "shape": "hv"},
+            visible="legendonly" if colour == MUTED else True,
+        )  # fmt: skip
+    figure.add_hline(y=members.gpus, line={"color": INK, "dash": "dot"}, annotation_text=f"the pool: {members.gpus}")
+    figure.update_yaxes(title=f"GPUs under {strategy}", rangemode="tozero")
+    return _styled(figure, 380)
 
 
 def _charted(result: ReplayResult) -> Sequence[tuple[EndpointId, EndpointResult]]:

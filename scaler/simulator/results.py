@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,37 @@ from scaler.domain.endpoint import EndpointId
 from scaler.domain.policy import PolicySpec
 from scaler.simulator.lane import Outcome
 from scaler.simulator.oracle import Clairvoyant
-from scaler.simulator.replay import EndpointResult, ReplayResult
+from scaler.simulator.pool_figures import gpu_use, pool_figures
+from scaler.simulator.replay import EndpointResult, PoolMembers, ReplayResult
 
 FRONTIER = ("endpoint", "strategy", "knob", "replica_hours", "slo_attainment")
 TIMELINE = ("timestamp", "demand", "desired", "starting", "ready", "queue", "wait_seconds")
+ASKED = "asked"
+"""A further column of timelines where there are pools: what would have been ordered if they had no end."""
 
 
 def summary(result: ReplayResult) -> dict[str, Any]:
     """Per strategy what it cost and what it served; sums (or shares of all demand) over endpoints.
 
-    Example: {"headstart": {"replica_hours": 12.5, ...}, "hpa": {...}, "clairvoyant": {...}}.
+    Example: {"headstart": {"replica_hours": 12.5, ...}, "hpa": {...}, "clairvoyant": {...}}. With pools it ends with
+    `pools`: {"a100": {"gpus": 16, "endpoints": [...], "headstart": {"asked_gpu_hours": 210.0, ...}, ...}}.
     """
     each = {label(name): _endpoint_summary(found) for name, found in result.endpoints.items()}
+    pools = {pool: _pool_summary(result, members) for pool, members in result.pools.items()}
+    beside = {"pools": pools} if pools else {}
     if not result.several:
-        return next(iter(each.values()))
+        return next(iter(each.values())) | beside
     total: dict[str, Any] = {}
     first = next(iter(result.endpoints.values()))
     for strategy in first.outcomes:
         total[strategy] = _together(result, strategy)
     total["clairvoyant"] = _clairvoyants([found.clairvoyant for found in result.endpoints.values()])
-    return total | {"endpoints": each}
+    return total | {"endpoints": each} | beside
+
+
+def strategies(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of a summary that are of a strategy which could be run."""
+    return {key: row for key, row in figures.items() if key not in ("clairvoyant", "endpoints", "pools")}
 
 
 def _endpoint_summary(found: EndpointResult) -> dict[str, Any]:
@@ -45,10 +56,11 @@ def figures(outcome: Outcome, found: EndpointResult) -> dict[str, float]:
     """The figures of one strategy on one endpoint. `slo_attainment` is the share of demand in steps whose
     `wait_seconds` is within slo.queueWait; `cold_requests` the demand of steps that ended without a ready replica;
     `cancelled_starts` those of `starts` that were let go before they were ready; `wasted_replica_hours` those of ready
-    replicas in steps that used less than utilization.low of what they carry."""
+    replicas in steps that used less than utilization.low of what they carry. In a pool, `asked_gpu_hours` is
+    what it asked for, and `cut_hours` the time in which it had less."""
     spec = found.policy.spec
     hours = outcome.replica_hours
-    return {
+    rows = {
         "replica_hours": _rounded(hours),
         "gpu_hours": _rounded(hours * spec.target.gpus_per_replica),
         "slo_attainment": _rounded(outcome.attainment(spec.slo.queue_wait.total_seconds())),
@@ -58,6 +70,16 @@ def figures(outcome: Outcome, found: EndpointResult) -> dict[str, float]:
         "p95_wait_seconds": _rounded(outcome.p95_wait_seconds()),
         "wasted_replica_hours": _rounded(outcome.wasted_replica_hours(_wasted_below(spec, outcome.step_seconds))),
     }
+    if outcome.asked is not None:
+        use = gpu_use([(found, outcome)])
+        rows |= {"asked_gpu_hours": use.asked_gpu_hours, "cut_hours": use.cut_hours}
+    return rows
+
+
+def _pool_summary(result: ReplayResult, members: PoolMembers) -> dict[str, Any]:
+    found = [result.endpoints[name] for name in members.endpoints]
+    endpoints = [label(name) for name in members.endpoints]
+    return {"gpus": members.gpus, "endpoints": endpoints} | pool_figures(found)
 
 
 def _wasted_below(spec: PolicySpec, step_seconds: float) -> float:
@@ -104,7 +126,7 @@ def _rounded(value: float) -> float:
 def timeline_rows(result: ReplayResult, strategy: str) -> Iterator[list[object]]:
     """The timeline of one strategy, header first; the endpoint leads each row when there are several. Time stamps are
     epoch seconds."""
-    yield [*(["endpoint"] if result.several else []), *TIMELINE]
+    yield [*(["endpoint"] if result.several else []), *TIMELINE, *([ASKED] if result.pools else [])]
     for name, found in result.endpoints.items():
         outcome = found.outcomes[strategy]
         start, step = found.start, timedelta(seconds=outcome.step_seconds)
@@ -115,11 +137,12 @@ def timeline_rows(result: ReplayResult, strategy: str) -> Iterator[list[object]]
             outcome.ready.tolist(),
             outcome.queue.tolist(),
             outcome.wait_seconds.tolist(),
+            (outcome.desired if outcome.asked is None else outcome.asked).tolist(),
             strict=True,
         )
         begin, width = start.timestamp(), step.total_seconds()
         lead: list[object] = [label(name)] if result.several else []
-        for k, (demand, desired, starting, ready, queue, wait) in enumerate(columns):
+        for k, (demand, desired, starting, ready, queue, wait, asked) in enumerate(columns):
             yield [
                 *lead,
                 f"{begin + k * width:.15g}",
@@ -129,6 +152,7 @@ def timeline_rows(result: ReplayResult, strategy: str) -> Iterator[list[object]]
                 int(ready),
                 f"{queue:.10g}",
                 f"{wait:.10g}",
+                *([int(asked)] if result.pools else []),
             ]
 
 

@@ -46,6 +46,8 @@ class ReplayRequest:
     startup: StartupModel | None = None
     faults: Faults = field(default_factory=Faults)
     frontier: bool = False
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """GPUs of each pool; the endpoints that draw from one are played together. Others are not limited."""
     named: bool = False
     """The trace names its endpoints, so that files and summary do too, even if it holds one only."""
     with_own: bool = True
@@ -90,14 +92,19 @@ class Span:
         return min(max(wanted, spec.replicas.min), spec.replicas.max)
 
     def lane(self) -> Lane:
+        return self.lane_with(self.standing)
+
+    def lane_with(self, ready: int, *, in_pool: bool = False) -> Lane:
+        """As `lane`, with so many replicas at the start; `in_pool`: what is ordered is pending until it is placed."""
         return Lane(
             self.work,
             step_seconds=self.grid.step_seconds,
             capacity_per_second=self.policy.spec.capacity.per_replica,
             startup=self.startup,
             rng=rng_for(self.seed, self.policy.endpoint),
-            ready=self.standing,
+            ready=ready,
             rolling_updates=[after.total_seconds() for after in self.rolling_updates],
+            in_pool=in_pool,
         )
 
 

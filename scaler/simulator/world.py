@@ -22,6 +22,7 @@ from scaler.errors import SourceUnavailable, TargetNotFound
 from scaler.ports import Reading
 from scaler.simulator.arrivals import StepDemand, StepGrid
 from scaler.simulator.lane import Lane
+from scaler.simulator.pool import GpuPool
 
 QUEUE_DEPTH, CACHE_USAGE, IN_FLIGHT = "queue_depth", "kv_cache_usage", "in_flight"
 """The signals for thresholds that this world has, per ready replica: requests that wait (not known where demand is in
@@ -66,6 +67,8 @@ class World:
     demand: Mapping[EndpointId, StepDemand]
     lanes: Mapping[EndpointId, Lane]
     outages: Sequence[Outage] = ()
+    pool: GpuPool | None = None
+    """What the lanes draw their GPUs from. None: there are enough."""
 
     @property
     def step(self) -> int:
@@ -73,7 +76,9 @@ class World:
         return self.grid.index(self.clock.time)
 
     def advance(self) -> None:
-        """One control step passes in every lane."""
+        """What was ordered is placed in the pool, and one control step passes in every lane."""
+        if self.pool is not None:
+            self.pool.place()
         for lane in self.lanes.values():
             lane.advance()
         self.clock.move(self.grid.step)
@@ -197,14 +202,15 @@ class SimulatedTarget:
         return finished + [StartupObservation(ordered_at=ordered) for ordered in self._starting(lane)]
 
     def _starting(self, lane: Lane) -> list[datetime]:
-        """When each replica that is not ready was ordered, a rolling update's own among them."""
+        """When each replica that is not ready was ordered, pending ones and a rolling update's own among them."""
         coming = [*lane.starting, *([lane.replacement] if lane.replacement is not None else [])]
-        return [self._time(ordered) for ordered, _ in coming]
+        return [self._time(ordered) for ordered in (*(ordered for ordered, _ in coming), *lane.pending)]
 
     def _state(self, lane: Lane) -> ReplicaState:
         return ReplicaState(
             ready=lane.ready,
             starting=tuple(self._starting(lane)),
+            unschedulable=len(lane.pending),
             desired=lane.total,
             version=str(lane.step),
             rolling_out=lane.outdated > 0,

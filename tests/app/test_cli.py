@@ -231,6 +231,34 @@ def test_replay_writes_the_contracts_files_and_the_same_twice(short: Path, polic
     assert set(summary["clairvoyant"]) == {"lower_bound_replica_hours", "feasible_replica_hours"}
 
 
+def test_replay_with_pools_plays_the_endpoints_of_a_trace_together(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "policies").mkdir()
+    kinds = {"chat": ("chat", 200), "image": ("image", 100)}
+    for name, (_, priority) in kinds.items():
+        spec = {"target": {"pool": "a100"}, "budget": {"priority": priority}, "capacity": {"perReplica": 0.5}}
+        (tmp_path / "policies" / f"{name}.yaml").write_text(json.dumps(a_policy(name, **spec).document()))
+    hours = START + timedelta(hours=9)
+    write_trace(
+        tmp_path / "two.csv.gz",
+        {name: generate(kind, seed=3, start=START, days=1).until(hours) for name, (kind, _) in kinds.items()},
+    )
+    arguments = ("replay", "--policies", tmp_path / "policies", "--trace", tmp_path / "two.csv.gz", "--warmup", "6h")
+    told = {}
+    for name, pools in (("alone", ()), ("ample", ("--pools", "a100=1000")), ("scarce", ("--pools", "a100=6"))):
+        done = run(*arguments, "--baseline", "hpa", *pools, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert ("GPU-hours asked" in done.stdout) == bool(pools)
+        told[name] = json.loads((tmp_path / name / "summary.json").read_text())
+    for strategy in ("headstart", "hpa"):
+        alone, ample = ((tmp_path / name / f"timeline-{strategy}.csv").read_text() for name in ("alone", "ample"))
+        assert alone == "".join(line.rpartition(",")[0] + "\n" for line in ample.splitlines())
+    assert "pools" not in told["alone"]
+    assert told["ample"]["pools"]["a100"]["headstart"]["cut_hours"] == 0
+    scarce = told["scarce"]["pools"]["a100"]["headstart"]
+    assert scarce["granted_gpu_hours"] < scarce["asked_gpu_hours"] and scarce["cut_hours"] > 0
+    assert "pool a100 has 6 GPUs" in (tmp_path / "scarce" / "decisions.jsonl").read_text()
+
+
 def test_models_are_fitted_listed_shown_used_and_pruned(trace: Path, tmp_path: Path, run: Run) -> None:
     models = ("--models", tmp_path / "models")
     fit = ("fit", "--trace", trace, "--method", "profile", *models)
@@ -380,6 +408,8 @@ def test_an_endpoint_that_the_metrics_server_knows_nothing_of_is_named(
         (["replay", "--policy", "{policy}", "--trace", "{trace}", "--out", "out", "--warmup", "5d"], ["warm-up"]),
         (["replay", "--policy", "{policy}", "--trace", "{trace}", *OUT, "--baseline", "x", *DAY], ["'x'", "hpa"]),
         (["replay", "--policy", "{policy}", "--trace", "{trace}", *OUT, "--fault", "flood"], ["'flood'", "noise"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", *OUT, "--pools", "a"], ["--pools", "POOL=GPUS"]),
+        (["replay", "--policy", "{policy}", "--trace", "{trace}", *OUT, "--pools", "a=4"], ["pool a: 4", "not set"]),
         (["validate", "{badpolicy}"], ["bad.yaml", "replicas", "max"]),
         (["validate", "nowhere"], ["nowhere", "no such file"]),
         (["test", "{emptyfolder}"], ["no document of kind PolicyTest"]),

@@ -62,6 +62,7 @@ def a_lane(
     startup: float = 30.0,
     model: StartupModel | None = None,
     rolling_updates: Sequence[float] = (),
+    in_pool: bool = False,
 ) -> Lane:
     return Lane(
         np.array(work, dtype=np.float64),
@@ -71,6 +72,7 @@ def a_lane(
         rng=np.random.Generator(np.random.PCG64(1)),
         ready=ready,
         rolling_updates=rolling_updates,
+        in_pool=in_pool,
     )
 
 

@@ -32,46 +32,68 @@ def replay(
     ] = DEFAULT_BASELINES,
     frontier: Annotated[bool, typer.Option("--frontier", help="Sweep each baseline's knob.")] = False,
     fault: Annotated[list[str] | None, typer.Option(help="Such as forecast-noise or metrics-outage:1d8h/10m.")] = None,
+    pools: Annotated[
+        str, typer.Option(help="GPUs of each pool: a100=64,h100=16. Its endpoints are played together within them.")
+    ] = "",
 ) -> None:
     """The real cycle on recorded demand, beside baselines and the clairvoyant bound."""
     from dataclasses import replace
 
     warm, folder = duration(warmup, "--warmup"), check_out(out)
     from scaler.app.replays import read_request, replayed
+    from scaler.app.settings import read_pools
     from scaler.simulator.faults import parse_faults
     from scaler.simulator.report import report
     from scaler.simulator.results import summary, write_replay
 
+    gpus = read_pools(pools, "--pools")
     request = read_request(
         policy=policy, policies=policies, trace=trace, warmup=warm, seed=seed, faults=parse_faults(fault or [])
     )
     names = tuple(name.strip() for name in baseline.split(",") if name.strip())
-    asked = replace(request, baselines=names, frontier=frontier)
+    asked = replace(request, baselines=names, frontier=frontier, pools=gpus)
     with progress_bar("replay") as bar:
         result = replayed(asked, lambda what, done, total: bar(done, total, what))
     with writing(folder):
         write_replay(result, folder, report(result))
-    _show_summary(summary(result))
+    figures = summary(result)
+    _show_summary(figures)
+    if "pools" in figures:
+        _show_pools(figures["pools"])
     show(f"wrote summary.json, timeline-<strategy>.csv, decisions.jsonl and report.html into {folder}")
 
 
 def _show_summary(found: "Mapping[str, Any]") -> None:
+    from scaler.simulator.results import strategies
+
     shown = table("strategy", "replica-hours", "GPU-hours", "in time", "cold requests", "starts", "p95 wait")
-    for name, row in found.items():
-        if name not in ("clairvoyant", "endpoints"):
-            shown.add_row(
-                name,
-                f"{row['replica_hours']:.1f}",
-                f"{row['gpu_hours']:.1f}",
-                f"{row['slo_attainment']:.3%}",
-                f"{row['cold_requests']:.0f}",
-                str(row["starts"]),
-                f"{row['p95_wait_seconds']:.1f} s",
-            )
+    for name, row in strategies(found).items():
+        shown.add_row(
+            name,
+            f"{row['replica_hours']:.1f}",
+            f"{row['gpu_hours']:.1f}",
+            f"{row['slo_attainment']:.3%}",
+            f"{row['cold_requests']:.0f}",
+            str(row["starts"]),
+            f"{row['p95_wait_seconds']:.1f} s",
+        )
     for kind, hours in found["clairvoyant"].items():
         words = kind.removesuffix("_replica_hours").replace("_", " ")
         shown.add_row(f"clairvoyant, {words}", "–" if hours is None else f"{hours:.1f}", "", "", "", "", "")
     show(shown)
+
+
+def _show_pools(pools: "Mapping[str, Any]") -> None:
+    shown = table("pool", "GPUs", "strategy", "GPU-hours asked", "granted", "most GPUs asked", "hours cut")
+    for pool, found in pools.items():
+        for name, row in found.items():
+            if name not in ("gpus", "endpoints"):
+                figures = [row["asked_gpu_hours"], row["granted_gpu_hours"], row["most_gpus_asked"], row["cut_hours"]]
+                shown.add_row(
+                    pool, str(found["gpus"]), name, *("–" if one is None else f"{one:.6g}" for one in figures)
+                )
+    show(shown)
+    show("Other scalers' replicas wait until GPUs are free, first come first served; the clairvoyant knows of no pool.")
 
 
 def run_tests(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from forecaster.series import DemandUnit, FloatArray
 from scaler.domain.policy import ScalingPolicy
 from scaler.simulator.lane import Lane
+from scaler.simulator.pool import GpuPool
 
 SCRAPE_STEPS = 1
 """Metrics reach a scaler one scrape (15 s) late ..."""
@@ -161,12 +162,33 @@ def play(
 ) -> None:
     """Let the strategy order at the start of every step until the lane's end. `blind(step)`: metrics are out. `bounds`
     None: those of the site, at every step."""
-    now = before(site)
-    for step in range(len(lane.work)):
-        now.blind = blind(step)
-        if bounds is not None:
-            now.lowest, now.highest = int(bounds[0][step]), int(bounds[1][step])
-        one_step(strategy, lane, now)
+    play_together([Player(strategy=strategy, lane=lane, site=site, bounds=bounds)], blind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Player:
+    """A strategy on one lane. `bounds` None: those of the site, at every step."""
+
+    strategy: Strategy
+    lane: Lane
+    site: Site
+    bounds: Bounds | None = None
+
+
+def play_together(players: Sequence[Player], blind: Callable[[int], bool], pool: GpuPool | None = None) -> None:
+    """As `play`, for lanes over the same time that draw from one pool: everyone orders, then what fits is placed. None:
+    there are GPUs enough."""
+    situations = [before(player.site) for player in players]
+    for step in range(len(players[0].lane.work)):
+        for player, now in zip(players, situations, strict=True):
+            now.blind = blind(step)
+            if player.bounds is not None:
+                now.lowest, now.highest = int(player.bounds[0][step]), int(player.bounds[1][step])
+            order(player.strategy, player.lane, now)
+        if pool is not None:
+            pool.place()
+        for player, now in zip(players, situations, strict=True):
+            pass_step(player.lane, now)
 
 
 def before(site: Site) -> Situation:
@@ -179,9 +201,19 @@ def before(site: Site) -> Situation:
 
 def one_step(strategy: Strategy, lane: Lane, now: Situation) -> None:
     """The strategy orders within the policy's bounds, and one step passes in its lane."""
-    site, step = now.site, lane.step
-    now.step, now.ready, now.starting, now.queue = step, lane.ready, len(lane.starting), lane.queue
+    order(strategy, lane, now)
+    pass_step(lane, now)
+
+
+def order(strategy: Strategy, lane: Lane, now: Situation) -> None:
+    """The strategy orders within the policy's bounds. What it ordered and has no GPUs yet is starting to it."""
+    now.step, now.ready, now.starting, now.queue = lane.step, lane.ready, lane.total - lane.ready, lane.queue
     lane.order(min(max(strategy.desired(now), now.lowest), now.highest))
+
+
+def pass_step(lane: Lane, now: Situation) -> None:
+    """One step passes in the lane, and the situation shows it."""
+    site, step = now.site, lane.step
     lane.advance()
     slot = site.capacity_per_second * site.service_seconds
     now.push(float(lane.work[step]), lane.served(step) / site.per_step + lane.queue / slot)
