@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from pydantic.alias_generators import to_camel
 
 from forecaster.series import DemandSeries, DemandUnit
+from scaler.core.allocation import draws_from
 from scaler.domain.fields import (
     A_TIME,
     LONGEST_DURATION,
@@ -26,7 +27,7 @@ from scaler.domain.fields import (
     written_time,
 )
 from scaler.domain.policy import ScalingPolicy
-from scaler.errors import InputError, TraceError
+from scaler.errors import InputError, PolicyError, TraceError
 from scaler.simulator.baselines.registry import BASELINES
 from scaler.simulator.faults import parse_faults
 from scaler.simulator.lane import Outcome
@@ -194,6 +195,15 @@ class SimulatedWorld(_Part):
     """None: as the policy expects."""
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
     faults: tuple[str, ...] = ()
+    pools: dict[str, Annotated[int, Field(ge=0, strict=True)]] = Field(default_factory=dict)
+    """GPUs of each pool."""
+
+
+class Neighbour(_Part):
+    """Another endpoint, played together with the one that is tested where they draw from one pool."""
+
+    policy: str
+    traffic: Traffic
 
 
 def _some(lines: tuple[Expectation, ...]) -> tuple[Expectation, ...]:
@@ -206,8 +216,18 @@ def _some(lines: tuple[Expectation, ...]) -> tuple[Expectation, ...]:
 class PolicyTestSpec(_Part):
     policy: str
     traffic: Traffic
+    beside: tuple[Neighbour, ...] = ()
     world: SimulatedWorld = SimulatedWorld()
     expect: Annotated[tuple[Expectation, ...], AfterValidator(_some)]
+
+    @model_validator(mode="after")
+    def _neighbours_matter(self) -> Self:
+        if self.beside and not self.world.pools:
+            raise ValueError("beside: they share nothing with the policy; need world.pools")
+        for other in self.beside:
+            if (other.traffic.days, other.traffic.warmup) != (self.traffic.days, self.traffic.warmup):
+                raise ValueError(f"beside: {other.policy}: need the days and warmup of the test's own traffic")
+        return self
 
 
 class TestMetadata(_Part):
@@ -274,7 +294,8 @@ def run_policy_test(
     error, so that one bad test does not end the others."""
     try:
         policy = load_policy(test.spec.policy)
-        result = _replayed(test, policy, load_trace, make_advisor)
+        beside = [(load_policy(other.policy), other.traffic) for other in test.spec.beside]
+        result = _replayed(test, policy, beside, load_trace, make_advisor)
     except InputError as error:
         return TestOutcome(name=test.metadata.name, error=str(error))
     findings = tuple(finding for expectation in test.spec.expect for finding in _held(expectation, result))
@@ -282,26 +303,43 @@ def run_policy_test(
 
 
 def _replayed(
-    test: PolicyTest, policy: ScalingPolicy, load_trace: LoadTrace, make_advisor: MakeAdvisor
+    test: PolicyTest,
+    policy: ScalingPolicy,
+    beside: Sequence[tuple[ScalingPolicy, Traffic]],
+    load_trace: LoadTrace,
+    make_advisor: MakeAdvisor,
 ) -> EndpointResult:
     spec, world = test.spec, test.spec.world
-    series = _series(spec.traffic, policy, world.seed, load_trace)
+    policies = {policy.endpoint: policy}
+    traces = {policy.endpoint: _series(spec.traffic, policy, [world.seed], load_trace)}
+    for number, (other, traffic) in enumerate(beside, start=1):
+        if other.endpoint in policies or not any(_share(policy, other, pool) for pool in world.pools):
+            raise PolicyError(
+                f"beside: {other.endpoint}: need a policy of another name that draws from the pool of {policy.endpoint}"
+            )
+        policies[other.endpoint] = other
+        traces[other.endpoint] = _series(traffic, other, [world.seed, number], load_trace)
     baselines = dict.fromkeys(line.gpu_hours_vs.baseline for line in spec.expect if line.gpu_hours_vs is not None)
     request = ReplayRequest(
-        policies={policy.endpoint: policy},
-        traces={policy.endpoint: series},
+        policies=policies,
+        traces=traces,
         warmup=spec.traffic.warmup,
         length=timedelta(days=spec.traffic.days),
         seed=world.seed,
         baselines=tuple(baselines),
         startup=StartupModel(typical=world.startup) if world.startup else None,
         faults=parse_faults(world.faults),
+        pools=world.pools,
         with_clairvoyant=False,
     )
     return run_replay(request, make_advisor).endpoints[policy.endpoint]
 
 
-def _series(traffic: Traffic, policy: ScalingPolicy, seed: int, load_trace: LoadTrace) -> DemandSeries:
+def _share(policy: ScalingPolicy, other: ScalingPolicy, pool: str) -> bool:
+    return draws_from(policy, pool) and draws_from(other, pool)
+
+
+def _series(traffic: Traffic, policy: ScalingPolicy, seed: Sequence[int], load_trace: LoadTrace) -> DemandSeries:
     """Demand from the start of the warm-up on."""
     if traffic.pattern:
         rng = np.random.Generator(np.random.PCG64(seed))

@@ -185,3 +185,39 @@ def test_a_pattern_of_concurrency_is_a_level_and_stays_the_same_within_a_minute(
     )
     minutes = shown[0].values.reshape(-1, 4)
     assert (minutes == minutes[:, :1]).all()
+
+
+def beside_a_neighbour(expect, pools, other=None, **traffic):
+    """chat at a steady three replicas, beside an image endpoint of a lower priority that wants six."""
+    steady = {"pattern": "constant", "days": 0.05, "warmup": "1h"}
+    policies = {
+        "chat.yaml": a_policy({"target": {"pool": "a100"}, "budget": {"priority": 200}}, name="chat"),
+        "image.yaml": other or a_policy({"target": {"pool": "a100"}, "replicas": {"min": 2}}, name="image"),
+    }
+    test = a_test(
+        expect,
+        traffic=steady | {"high": 3},
+        beside=[{"policy": "image.yaml", "traffic": steady | {"high": 6} | traffic}],
+        world={"pools": pools},
+    )
+    return run_policy_test(test, policies.__getitem__, lambda path, unit: None, present_advisor)
+
+
+def test_a_policy_is_tested_beside_others_on_the_gpus_of_their_pool():
+    expect = [{"replicas": {"never": {"above": 5}}}, {"readyReplicas": {"at": "01:30", "atLeast": 3}}]
+    assert not beside_a_neighbour(expect, {"a100": 50}).findings[0].holds
+    outcome = beside_a_neighbour(expect, {"a100": 7})
+    assert outcome.passed, outcome.diff()
+
+
+def test_a_neighbour_that_plays_no_part_is_refused():
+    expect = [{"starts": {"atMost": 99}}]
+    outside = a_policy({"target": {"pool": "h100"}}, name="image")
+    assert "beside: prod/image: need a policy of another name" in beside_a_neighbour(expect, {"a100": 7}, outside).error
+    twin = a_policy({"target": {"pool": "a100"}}, name="chat")
+    assert "beside: prod/chat: need a policy of another name" in beside_a_neighbour(expect, {"a100": 7}, twin).error
+    assert "pool l4: 7 GPUs, and no policy draws" in beside_a_neighbour(expect, {"a100": 7, "l4": 7}).error
+    with pytest.raises(ValidationError, match=r"need world\.pools"):
+        beside_a_neighbour(expect, {})
+    with pytest.raises(ValidationError, match="days and warmup"):
+        beside_a_neighbour(expect, {"a100": 7}, days=1)
