@@ -96,10 +96,13 @@ def _cards(result: ReplayResult, figures: Mapping[str, Any]) -> str:
         (f"{own['slo_attainment']:.2%}", f"of demand in time; promised {_objective(result):.2%}"),
         (f"{own['replica_hours']:,.1f}", "replica hours, starting ones included"),
     ]
-    feasible = figures["clairvoyant"]["feasible_replica_hours"]
+    feasible, free = figures["clairvoyant"]["feasible_replica_hours"], _without_pool(figures)
     if feasible:
         cards.append(
-            (f"{own['replica_hours'] / feasible:.2f} x", "the hours of a clairvoyant that just keeps the promise")
+            (
+                f"{own['replica_hours'] / feasible:.2f} x",
+                f"the hours of a clairvoyant that just keeps the promise{free}",
+            )
         )
     rivals = _keeping(figures, _objective(result))
     if rivals:
@@ -137,14 +140,19 @@ def _table(figures: Mapping[str, Any], objective: float) -> str:
             f"<td>{row['cold_requests']:,.0f}</td><td>{row['starts']:,}</td><td>{row['p95_wait_seconds']:,.1f}</td>"
             f"<td>{row['wasted_replica_hours']:,.1f}</td></tr>"
         )
-    rows.append(_clairvoyant_row("clairvoyant, a path that works", best))
-    rows.append(_clairvoyant_row("clairvoyant, lower bound", figures["clairvoyant"]["lower_bound_replica_hours"]))
+    bound, free = figures["clairvoyant"]["lower_bound_replica_hours"], _without_pool(figures)
+    rows.append(_clairvoyant_row(f"clairvoyant, a path that works{free}", best))
+    rows.append(_clairvoyant_row("clairvoyant, lower bound", bound))
     return (
         '<div class="scroll"><table><tr><th>strategy</th><th>replica h</th><th>GPU h</th><th>x clairvoyant</th>'
         "<th>in time</th><th>cold requests</th><th>starts</th><th>p95 wait s</th><th>wasted h</th></tr>"
         + "".join(rows)
         + "</table></div>"
     )
+
+
+def _without_pool(figures: Mapping[str, Any]) -> str:
+    return " (without the pool)" if "pools" in figures else ""
 
 
 def _clairvoyant_row(name: str, hours: float | None) -> str:
@@ -218,10 +226,11 @@ def _frontier(result: ReplayResult, name: str) -> list[tuple[float, float]]:
 def _pool_part(pool: str, members: PoolMembers, result: ReplayResult, figures: Mapping[str, Any]) -> list[str]:
     rows = figures["pools"][pool]
     return [
-        f"<h2>Pool {escape(pool)}: {members.gpus} GPUs</h2><p>{', '.join(map(escape, rows['endpoints']))}: played "
-        f"together. Orders of {OWN} (and of reactive, its shadow) are fitted into the pool before they are given, by "
+        f"<h2>Pool {escape(pool)}: {members.gpus} GPUs</h2>",
+        f"<p>Drawn from by {', '.join(map(escape, rows['endpoints']))}. "
+        f"Orders of {OWN} (and of reactive, its shadow) are fitted into the pool before they are given, by "
         "budget.priority and down to the minima, as in the cluster. Replicas of other scalers wait until GPUs are "
-        "free, first come first served. Hours in which an endpoint had less than it asked for are cut.</p>",
+        "free, first come first served. Cut are the hours in which an endpoint had less than it asked for.</p>",
         _pool_table({key: row for key, row in rows.items() if key not in ("gpus", "endpoints")}),
         '<p class="note">The clairvoyant knows of no pool: its rows and lines, here and below, are those of every '
         "endpoint by itself. Its lower bound holds in the pool too; its path may not fit.</p>",
