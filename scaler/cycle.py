@@ -10,7 +10,7 @@ import numpy as np
 from forecaster.errors import ForecasterError
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.core import rule
-from scaler.core.allocation import PoolUse, within_pools
+from scaler.core.allocation import PoolUse, undrawn_pools, within_pools
 from scaler.core.budget import Spend, limit_replica_hours, midnight, spent
 from scaler.core.capacity import CapacityObservation, LearnedCapacity, advance, profile_of
 from scaler.core.decide import decide
@@ -39,7 +39,7 @@ SLOWEST_STARTUP = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class TurnReport:
-    """What one turn did. `problems` maps what failed ("metrics", "cluster", "policies", an endpoint) to why."""
+    """What one turn did. `problems` says why of what is wrong: "metrics", "cluster", "policies", "pools", an endpoint."""
 
     now: datetime
     records: tuple[DecisionRecord, ...]
@@ -84,6 +84,8 @@ class Cycle:
             policies = self.policies.load()
         except HeadstartError as error:
             return TurnReport(now=now, records=(), problems={"policies": str(error)})
+        if policies and (undrawn := undrawn_pools(policies, self.pools)):
+            problems["pools"] = "; ".join(f"{pool}: {why}" for pool, why in undrawn.items())
         readings = self._read(policies, now, problems)
         states = self._observe(policies, now, problems)
         if self.learns_capacity:

@@ -199,6 +199,13 @@ def test_refit_reports_what_failed_and_goes_on(cycle, chat):
     assert cycle.advisor.refitted == [chat.endpoint] and list(problems) == ["prod/other"]
 
 
+def test_a_pool_that_no_policy_draws_from_is_a_problem(cycle):
+    cycle.policies.policies = [a_policy({"target": {"pool": "a100"}})]
+    cycle.pools = {"a1000": 8, "a100": 4}
+    why = "a1000: 8 GPUs, and no policy draws from it; spec.target.pool is a100"
+    assert cycle.turn().problems["pools"] == why
+
+
 def test_two_endpoints_that_grow_at_once_stay_within_their_pool_and_the_higher_priority_gets_its_share(cycle):
     def drawing(name, priority):
         return a_policy({"target": {"pool": "a100"}, "budget": {"priority": priority}}, name=name)

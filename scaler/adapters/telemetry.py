@@ -35,7 +35,8 @@ class Telemetry:
         self._holds = counter("headstart_holds", "Decisions that held for lack of knowledge.", (*ENDPOINT, "reason"))
         self._errors = counter(
             "headstart_errors",
-            "What failed: metrics, cluster, policies, policy documents, store, endpoint, refit, forecast, or a job.",
+            "What failed: metrics, cluster, policies, policy documents, pools, store, endpoint, refit, forecast, or a "
+            "job.",
             ("stage",),
         )
         self._turn = histogram(

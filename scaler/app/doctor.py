@@ -15,6 +15,7 @@ from scaler.adapters.policies.files import PolicyFiles
 from scaler.adapters.store.store import SqlStore
 from scaler.app.bootstrap import build_clock, build_orders, build_policies, build_source, build_target
 from scaler.app.settings import Settings
+from scaler.core.allocation import draws_from, undrawn_pools
 from scaler.domain.policy import ScalingPolicy
 from scaler.errors import HeadstartError, InputError
 
@@ -86,18 +87,15 @@ def _status(source: PolicyResources) -> Finding:
 
 def _pools(settings: Settings, policies: Sequence[ScalingPolicy]) -> Iterator[Finding]:
     named = {policy.spec.target.pool for policy in policies if policy.spec.target.pool}
+    undrawn = undrawn_pools(policies, settings.pools)
     for pool, gpus in settings.pools.items():
-        members = [policy for policy in policies if policy.spec.target.pool == pool]
+        members = [policy for policy in policies if draws_from(policy, pool)]
         least = sum(one.spec.replicas.min * one.spec.target.gpus_per_replica for one in members)
-        if not members:
-            text = (
-                f"{gpus} GPUs, and no policy draws from it; spec.target.pool is {', '.join(sorted(named)) or 'not set'}"
-            )
-        elif least > gpus:
+        text = f"{gpus} GPUs for {len(members)} policies"
+        if least > gpus:
             text = f"{gpus} GPUs, and the spec.replicas.min of its {len(members)} policies need {least}"
-        else:
-            text = f"{gpus} GPUs for {len(members)} policies"
-        yield Finding(what=f"pool {pool}", found=text, fine=bool(members) and least <= gpus)
+        fine = pool not in undrawn and least <= gpus
+        yield Finding(what=f"pool {pool}", found=undrawn.get(pool, text), fine=fine)
     for pool in sorted(named - settings.pools.keys()) if settings.pools else ():
         yield Finding(what=f"pool {pool}", found="no limit: HEADSTART_POOLS does not name it", fine=True)
 

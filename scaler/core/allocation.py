@@ -124,6 +124,16 @@ def within_pools(
     return decisions, uses
 
 
+def undrawn_pools(policies: Sequence[ScalingPolicy], pools: Mapping[str, int]) -> Mapping[str, str]:
+    """What is wrong with each pool that no policy draws from: misspelt, it limits nobody."""
+    named = sorted({policy.spec.target.pool for policy in policies} - {""})
+    return {
+        pool: f"{gpus} GPUs, and no policy draws from it; spec.target.pool is {', '.join(named) or 'not set'}"
+        for pool, gpus in pools.items()
+        if not any(draws_from(policy, pool) for policy in policies)
+    }
+
+
 def draws_from(policy: ScalingPolicy, pool: str) -> bool:
     """Whether its replicas take GPUs of this pool."""
     target = policy.spec.target

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scaler.core.allocation import Claim, draws_from, share_out
+from scaler.core.allocation import Claim, draws_from, share_out, undrawn_pools
 from scaler.domain.endpoint import EndpointId
 from scaler.errors import SettingsError, TraceError
 from scaler.simulator.lane import Lane
@@ -28,16 +28,12 @@ def members_of(request: ReplayRequest) -> list[Members]:
     if request.pools and request.faults.rolling_updates:
         raise SettingsError("fault rolling-update: cannot be played beside pools; need one or the other")
     names = sorted(request.traces)
-    groups = []
-    for pool, gpus in request.pools.items():
-        drawing = tuple(name for name in names if draws_from(request.policies[name], pool))
-        if not drawing:
-            named = {request.policies[name].spec.target.pool for name in names} - {""}
-            raise SettingsError(
-                f"pool {pool}: {gpus} GPUs, and no policy draws from it; spec.target.pool is "
-                f"{', '.join(sorted(named)) or 'not set'}"
-            )
-        groups.append(Members(names=drawing, pool=pool))
+    for pool, why in undrawn_pools([request.policies[name] for name in names], request.pools).items():
+        raise SettingsError(f"pool {pool}: {why}")
+    groups = [
+        Members(names=tuple(name for name in names if draws_from(request.policies[name], pool)), pool=pool)
+        for pool in request.pools
+    ]
     pooled = {name for group in groups for name in group.names}
     return groups + [Members(names=(name,)) for name in names if name not in pooled]
 
