@@ -39,7 +39,8 @@ SLOWEST_STARTUP = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class TurnReport:
-    """What one turn did. `problems` says why of what is wrong: "metrics", "cluster", "policies", "pools", an endpoint."""
+    """What one turn did. `problems` maps what is wrong ("metrics", "cluster", "policies", "pools", an endpoint)
+    to why."""
 
     now: datetime
     records: tuple[DecisionRecord, ...]
