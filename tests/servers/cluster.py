@@ -64,7 +64,7 @@ class Cluster:
 
     def start_api_server(self) -> None:
         self.api_server.start()
-        self.api_server.wait_ready(self._api_is_ready, timeout_seconds=120)
+        self.api_server.wait_ready(self.api_is_ready, timeout_seconds=120)
 
     def stop_api_server(self) -> None:
         """Open watches keep a server that was asked to end for a minute: after a moment it is killed."""
@@ -124,11 +124,14 @@ class Cluster:
     def ssl_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.certificate_authority))
 
-    def _api_is_ready(self) -> bool:
-        if not self.certificate_authority.exists():
+    def api_is_ready(self) -> bool:
+        """Whether the API server answers, from the first moment of its start on."""
+        try:
+            context = self.ssl_context()
+        except (FileNotFoundError, ssl.SSLError):  # not there yet, or half written
             return False
         headers = {"Authorization": f"Bearer {TOKENS['admin']}"}
-        return http_status(f"{self.url}/readyz", headers=headers, context=self.ssl_context()) == 200
+        return http_status(f"{self.url}/readyz", headers=headers, context=context) == 200
 
     def _has_default_namespace(self) -> bool:
         items = self.api().get("/api/v1/namespaces")["items"]
