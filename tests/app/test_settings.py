@@ -57,6 +57,7 @@ def test_policies_stand_in_the_cluster_or_in_files(
         ("keep", "1m", ["--keep", "'1m'", "at least 1h"]),
         ("pools", "a100", ["--pools", "'a100'", "POOL=GPUS"]),
         ("pools", "a100=many", ["--pools", "POOL=GPUS"]),
+        ("pools", "a100=\N{SUPERSCRIPT TWO}", ["--pools", "POOL=GPUS"]),
         ("pools", "a100=1,a100=2", ["--pools", "each pool once"]),
         ("http", "8080", ["--http", "'8080'", "HOST:PORT"]),
         ("keda", "8081", ["--keda", "'8081'", "HOST:PORT"]),
