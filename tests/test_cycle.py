@@ -206,6 +206,13 @@ def test_a_pool_that_no_policy_draws_from_is_a_problem(cycle):
     assert cycle.turn().problems["pools"] == why
 
 
+def test_a_pool_whose_policies_take_no_gpu_is_said_to_be_that_and_not_misspelt(cycle):
+    cycle.policies.policies = [a_policy({"target": {"pool": "a100", "gpusPerReplica": 0}})]
+    cycle.pools = {"a100": 4}
+    why = "a100: 4 GPUs, and no policy draws from it; spec.target.gpusPerReplica is 0 where spec.target.pool names it"
+    assert cycle.turn().problems["pools"] == why
+
+
 def test_two_endpoints_that_grow_at_once_stay_within_their_pool_and_the_higher_priority_gets_its_share(cycle):
     def drawing(name, priority):
         return a_policy({"target": {"pool": "a100"}, "budget": {"priority": priority}}, name=name)

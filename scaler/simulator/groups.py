@@ -29,7 +29,7 @@ def members_of(request: ReplayRequest) -> list[Members]:
         raise SettingsError("fault rolling-update: cannot be played beside pools; need one or the other")
     names = sorted(request.traces)
     for pool, why in undrawn_pools([request.policies[name] for name in names], request.pools).items():
-        raise SettingsError(f"pool {pool}: {why}")
+        raise SettingsError(f"pool {pool}: {why} among the endpoints that are played")
     groups = [
         Members(names=tuple(name for name in names if draws_from(request.policies[name], pool)), pool=pool)
         for pool in request.pools
