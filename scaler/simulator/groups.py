@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from scaler.core.allocation import Claim, draws_from, share_out, undrawn_pools
 from scaler.domain.endpoint import EndpointId
@@ -68,9 +69,21 @@ def group_of(request: ReplayRequest, members: Members) -> Group:
     spans = [span_of(request, name) for name in members.names]
     if not members.pool:
         return Group(spans=spans)
-    if len({(span.grid.start, span.first, span.last) for span in spans}) > 1:
-        raise TraceError(f"{members}: the traces cover different times; need all of its endpoints over the same time")
+    first, *others = zip(members.names, spans, strict=True)
+    for other in others:
+        if _times(other[1]) != _times(first[1]):
+            raise TraceError(f"{members}: {_told(*first)}, {_told(*other)}; need its endpoints over the same time")
     return Group(spans=spans, pool=members.pool, gpus=request.pools[members.pool])
+
+
+def _times(span: Span) -> tuple[datetime, datetime, datetime]:
+    """Start of the history, start of the test, end of the test."""
+    return span.grid.start, span.grid.time(span.first), span.grid.time(span.last)
+
+
+def _told(name: EndpointId, span: Span) -> str:
+    start, begin, end = (f"{when:%Y-%m-%d %H:%M}" for when in _times(span))
+    return f"{name} is recorded from {start} and tested from {begin} to {end} UTC"
 
 
 def standing_within(spans: Sequence[Span], gpus: int) -> list[int]:

@@ -70,14 +70,15 @@ def demand_of(
     span: timedelta,
     rng: np.random.Generator,
     unit: DemandUnit = DemandUnit.REQUESTS,
+    start: datetime = START,
 ) -> DemandSeries:
-    """Demand per minute bin from START on over `span`, as rates (concurrency: levels). `low` and `high` are units per
+    """Demand per minute bin from `start` on over `span`, as rates (concurrency: levels). `low` and `high` are units per
     second (levels).
 
     Example: spike, low 1, high 10, at 9h, lasts 15m: about 60 requests a minute, 600 from 9:00 to 9:15 of every day.
     """
     n = int(span / MINUTE)
-    second: FloatArray = (np.arange(n, dtype=np.float64) * 60.0) % 86_400.0
+    second: FloatArray = (start.timestamp() + np.arange(n, dtype=np.float64) * 60.0) % 86_400.0
     shape = PATTERNS[pattern].shape(second, at.total_seconds(), lasts.total_seconds())
     counts = rng.poisson(60.0 * (low + (high - low) * shape))
-    return DemandSeries(unit=unit, start=START, step=MINUTE, values=counts / 60.0)
+    return DemandSeries(unit=unit, start=start, step=MINUTE, values=counts / 60.0)

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from forecaster.series import DemandSeries, DemandUnit
 from scaler.core.allocation import draws_from
+from scaler.domain.endpoint import EndpointId
 from scaler.domain.fields import (
     A_TIME,
     LONGEST_DURATION,
@@ -32,7 +33,7 @@ from scaler.simulator.baselines.registry import BASELINES
 from scaler.simulator.faults import parse_faults
 from scaler.simulator.lane import Outcome
 from scaler.simulator.own import MakeAdvisor
-from scaler.simulator.patterns import PATTERNS, demand_of
+from scaler.simulator.patterns import PATTERNS, START, demand_of
 from scaler.simulator.replay import OWN, EndpointResult, run_replay
 from scaler.simulator.results import figures
 from scaler.simulator.spans import REACTIVE, ReplayRequest
@@ -311,14 +312,16 @@ def _replayed(
 ) -> EndpointResult:
     spec, world = test.spec, test.spec.world
     policies = {policy.endpoint: policy}
-    traces = {policy.endpoint: _series(spec.traffic, policy, [world.seed], load_trace)}
-    for number, (other, traffic) in enumerate(beside, start=1):
-        if other.endpoint in policies or not any(_share(policy, other, pool) for pool in world.pools):
+    for other, _ in beside:
+        if other.endpoint in policies:
+            raise PolicyError(f"beside: {other.endpoint}: found twice; need a policy of another name")
+        if not any(_share(policy, other, pool) for pool in world.pools):
             raise PolicyError(
-                f"beside: {other.endpoint}: need a policy of another name that draws from the pool of {policy.endpoint}"
+                f"beside: {other.endpoint}: found no pool of world.pools ({', '.join(world.pools)}) that it shares "
+                f"with {policy.endpoint}; need one of these as spec.target.pool of both, and GPUs per replica"
             )
         policies[other.endpoint] = other
-        traces[other.endpoint] = _series(traffic, other, [world.seed, number], load_trace)
+    traces = _traces([(policy, spec.traffic), *beside], world.seed, load_trace)
     baselines = dict.fromkeys(line.gpu_hours_vs.baseline for line in spec.expect if line.gpu_hours_vs is not None)
     request = ReplayRequest(
         policies=policies,
@@ -339,13 +342,31 @@ def _share(policy: ScalingPolicy, other: ScalingPolicy, pool: str) -> bool:
     return draws_from(policy, pool) and draws_from(other, pool)
 
 
-def _series(traffic: Traffic, policy: ScalingPolicy, seed: Sequence[int], load_trace: LoadTrace) -> DemandSeries:
+def _traces(
+    played: Sequence[tuple[ScalingPolicy, Traffic]], seed: int, load_trace: LoadTrace
+) -> dict[EndpointId, DemandSeries]:
+    """Demand of each. Patterns beside a recorded trace happen at the time of that trace."""
+    recorded = {
+        policy.endpoint: _recorded(traffic, policy, load_trace) for policy, traffic in played if not traffic.pattern
+    }
+    start = next((series.start for series in recorded.values()), START)
+    return {
+        policy.endpoint: recorded[policy.endpoint]
+        if policy.endpoint in recorded
+        else _generated(traffic, policy, [seed, number] if number else [seed], start)
+        for number, (policy, traffic) in enumerate(played)
+    }
+
+
+def _generated(traffic: Traffic, policy: ScalingPolicy, seed: Sequence[int], start: datetime) -> DemandSeries:
+    rng = np.random.Generator(np.random.PCG64(seed))
+    span = traffic.warmup + timedelta(days=traffic.days)
+    unit = policy.spec.demand.unit
+    return demand_of(traffic.pattern, traffic.low, traffic.high, traffic.at, traffic.lasts, span, rng, unit, start)
+
+
+def _recorded(traffic: Traffic, policy: ScalingPolicy, load_trace: LoadTrace) -> DemandSeries:
     """Demand from the start of the warm-up on."""
-    if traffic.pattern:
-        rng = np.random.Generator(np.random.PCG64(seed))
-        span = traffic.warmup + timedelta(days=traffic.days)
-        unit = policy.spec.demand.unit
-        return demand_of(traffic.pattern, traffic.low, traffic.high, traffic.at, traffic.lasts, span, rng, unit)
     series = load_trace(traffic.trace, policy.spec.demand.unit)
     begin = _moment(traffic.start) if traffic.start is not None else series.start + traffic.warmup
     if begin - traffic.warmup < series.start or begin >= series.end:

@@ -210,12 +210,41 @@ def test_a_policy_is_tested_beside_others_on_the_gpus_of_their_pool():
     assert outcome.passed, outcome.diff()
 
 
+@pytest.mark.parametrize("is_recorded", [(True, False), (False, True)])
+def test_a_pattern_beside_a_trace_happens_in_the_hours_of_the_trace(is_recorded):
+    """What is recorded begins at noon, an hour before the test; the spike is at 13:30."""
+    times = {"days": 0.05, "warmup": "1h"}
+    kinds = {True: {"trace": "x.csv", "from": "2026-03-02T13:00:00Z"}, False: {"pattern": "spike", "at": "13h30m"}}
+    shown = {}
+
+    def watching(foreseen, faults, reactive_only):
+        shown.update(foreseen)
+        return present_advisor(foreseen, faults, reactive_only)
+
+    own, other = (kinds[kind] | times for kind in is_recorded)
+    policies = {f"{name}.yaml": a_policy({"target": {"pool": "a100"}}, name=name) for name in ("chat", "image")}
+    test = a_test(
+        [{"starts": {"atLeast": 0}}],
+        traffic=own,
+        beside=[{"policy": "image.yaml", "traffic": other}],
+        world={"pools": {"a100": 9}},
+    )
+    trace = a_series(np.full(26 * 60, 120.0))
+    outcome = run_policy_test(test, policies.__getitem__, lambda path, unit: trace, watching)
+    assert outcome.passed, outcome.error
+    spike = next(series for series, kind in zip(shown.values(), is_recorded, strict=True) if not kind)
+    (busy,) = np.nonzero(spike.values)
+    assert (spike.start + busy[0] * spike.step).strftime("%d %H:%M") == "02 13:30"
+
+
 def test_a_neighbour_that_plays_no_part_is_refused():
     expect = [{"starts": {"atMost": 99}}]
     outside = a_policy({"target": {"pool": "h100"}}, name="image")
-    assert "beside: prod/image: need a policy of another name" in beside_a_neighbour(expect, {"a100": 7}, outside).error
+    stranger = beside_a_neighbour(expect, {"a100": 7}, outside).error
+    assert stranger.startswith("beside: prod/image: found no pool of world.pools (a100) that it shares")
     twin = a_policy({"target": {"pool": "a100"}}, name="chat")
-    assert "beside: prod/chat: need a policy of another name" in beside_a_neighbour(expect, {"a100": 7}, twin).error
+    again = beside_a_neighbour(expect, {"a100": 7}, twin).error
+    assert again == "beside: prod/chat: found twice; need a policy of another name"
     assert "pool l4: 7 GPUs, and no policy draws" in beside_a_neighbour(expect, {"a100": 7, "l4": 7}).error
     with pytest.raises(ValidationError, match=r"need world\.pools"):
         beside_a_neighbour(expect, {})
