@@ -173,8 +173,9 @@ class Outcome:
 
     `demand` is units per step (concurrency: the level); `queue` the same unit. `wait_seconds` is the wait, for a ready
     replica with room, of a request that arrives at the end of the step (the last of the step's own).
-    `cancelled_starts` are those of `starts` that were let go before they were ready. `asked` is what would have been
-    ordered if the pool had no end; None: played without a pool. Replicas that wait for GPUs are in `desired` only.
+    `cancelled_starts` are those of `starts` that were let go before they were ready. `asked` is what each
+    turn would have ordered, from what stood then, if the pool had no end; None: played without a pool. Replicas that
+    wait for GPUs are in `desired` only.
     """
 
     demand: FloatArray

@@ -230,7 +230,9 @@ def _pool_part(pool: str, members: PoolMembers, result: ReplayResult, figures: M
         f"<p>Drawn from by {', '.join(map(escape, rows['endpoints']))}. "
         f"Orders of {OWN} (and of reactive, its shadow) are fitted into the pool before they are given, by "
         "budget.priority and down to the minima, as in the cluster. Replicas of other scalers wait until GPUs are "
-        "free, first come first served. Cut are the hours in which an endpoint had less than it asked for.</p>",
+        "free, first come first served. Cut are the hours in which an endpoint had less than it asked for. Orders grow "
+        "by the steps of behavior.scaleUp from what stands, so a pool that cuts may be asked for less than one that "
+        "suffices: try sizes.</p>",
         _pool_table({key: row for key, row in rows.items() if key not in ("gpus", "endpoints")}),
         '<p class="note">The clairvoyant knows of no pool: its rows and lines, here and below, are those of every '
         "endpoint by itself. Its lower bound holds in the pool too; its path may not fit.</p>",

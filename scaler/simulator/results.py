@@ -19,7 +19,7 @@ from scaler.simulator.replay import EndpointResult, PoolMembers, ReplayResult
 FRONTIER = ("endpoint", "strategy", "knob", "replica_hours", "slo_attainment")
 TIMELINE = ("timestamp", "demand", "desired", "starting", "ready", "queue", "wait_seconds")
 ASKED = "asked"
-"""A further column of timelines where there are pools: what would have been ordered if they had no end."""
+"""A further column of timelines where there are pools: what each turn would have ordered if they had no end."""
 
 
 def summary(result: ReplayResult) -> dict[str, Any]:

@@ -368,6 +368,15 @@ def test_an_order_that_is_cut_says_by_how_much_from_the_turn_on_at_which_it_is()
     assert first["before"] == found.outcomes[OWN].asked[np.flatnonzero(found.outcomes[OWN].asked > 5)[0]]
 
 
+def test_a_pool_that_cuts_may_be_asked_for_less_than_one_that_suffices_and_the_report_says_so():
+    """From the two that stand an order grows to six at most, each turn anew."""
+    demand = {CHAT: rising(1, 20)}
+    small, ample = (run_replay(a_request(demand, gpus=gpus), present_advisor) for gpus in (2, 50))
+    most = [own_use(result.endpoints).most_gpus_asked for result in (small, ample)]
+    assert most[0] == 6 < 20 <= most[1]
+    assert "a pool that cuts may be asked for less than one that suffices" in report(small)
+
+
 def test_a_frontier_is_played_within_the_pool_too(scarce):
     request = replace(scarce, baselines=("hpa",), frontier=True, with_own=False, with_clairvoyant=False)
     for found in played(request).values():
