@@ -149,6 +149,9 @@ TWO_STORES = {"store": {"existingClaim": "a", "postgresql": {"secret": "b"}}}
             FROM_CLUSTER | {"prometheus": {"url": URL, "secret": {"name": "auth"}}},
             'prometheus.secret: found the Secret "auth" and none of its keys; need one at least',
         ),
+        (FROM_CLUSTER | {"podLabels": {"app": "mine"}}, 'podLabels.app: found "mine"; need it left out'),
+        (FROM_CLUSTER | {"fullnameOverride": "123"}, "/fullnameOverride': '123' does not match"),
+        (FROM_CLUSTER | {"rbac": {"namespaces": ["prod", "prod"]}}, "/rbac/namespaces': items at 0 and 1 are equal"),
         (FROM_CLUSTER | TWO_STORES, 'store: found existingClaim "a" and postgresql.secret "b"; need one store'),
     ],
 )

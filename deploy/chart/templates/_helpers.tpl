@@ -67,6 +67,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- fail (printf "policies.cluster: found %v, and rbac.namespaces gives rights in %s only; need one of them in policies.cluster, or rbac.namespaces empty" $.Values.policies.cluster (join ", " .)) -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.podLabels -}}
+{{- if hasKey . "app" -}}
+{{- fail (printf "podLabels.app: found %q; need it left out: the chart sets it, and the service and the Deployment find the pod by it" .app) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.store -}}
 {{- if and .existingClaim .postgresql.secret -}}
 {{- fail (printf "store: found existingClaim %q and postgresql.secret %q; need one store: leave one of them empty" .existingClaim .postgresql.secret) -}}
