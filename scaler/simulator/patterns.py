@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from types import MappingProxyType
 
 import numpy as np
@@ -72,12 +73,12 @@ def demand_of(
     unit: DemandUnit = DemandUnit.REQUESTS,
     start: datetime = START,
 ) -> DemandSeries:
-    """Demand per minute bin from `start` on over `span`, as rates (concurrency: levels). `low` and `high` are units per
-    second (levels).
+    """Demand per minute bin from `start` on over `span`, a part of a minute rounded up, as rates (concurrency: levels).
+    `low` and `high` are units per second (levels).
 
     Example: spike, low 1, high 10, at 9h, lasts 15m: about 60 requests a minute, 600 from 9:00 to 9:15 of every day.
     """
-    n = int(span / MINUTE)
+    n = ceil(span / MINUTE)
     second: FloatArray = (start.timestamp() + np.arange(n, dtype=np.float64) * 60.0) % 86_400.0
     shape = PATTERNS[pattern].shape(second, at.total_seconds(), lasts.total_seconds())
     counts = rng.poisson(60.0 * (low + (high - low) * shape))
