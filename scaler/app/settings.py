@@ -40,7 +40,8 @@ def _pools(value: object) -> object:
 def _pools_in(text: str) -> dict[str, int]:
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     names = [name.strip() for name, _, _ in pairs]
-    if any(not name or not count.strip().isdecimal() for name, (_, _, count) in zip(names, pairs, strict=True)):
+    usable = all(name and count.strip().isdecimal() for name, (_, _, count) in zip(names, pairs, strict=True))
+    if not usable or (text.strip() and not pairs):
         raise ValueError("need POOL=GPUS[,POOL=GPUS] such as a100=64,h100=16")
     if len(set(names)) < len(names):
         raise ValueError("need each pool once")

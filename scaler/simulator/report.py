@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import plotly.graph_objects as go
@@ -418,7 +419,7 @@ def _styled(figure: go.Figure, height: int) -> go.Figure:
 
 def _html(figure: go.Figure, name: str) -> str:
     config = {"displaylogo": False, "responsive": True}
-    text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"chart-{name}", config=config)
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"chart-{quote(name)}", config=config)
     return text
 
 

@@ -56,6 +56,7 @@ def test_policies_stand_in_the_cluster_or_in_files(
         ("turn", "0s", ["--turn", "'0s'", "greater than 0s"]),
         ("keep", "1m", ["--keep", "'1m'", "at least 1h"]),
         ("pools", "a100", ["--pools", "'a100'", "POOL=GPUS"]),
+        ("pools", ",", ["--pools", "','", "POOL=GPUS"]),
         ("pools", "a100=many", ["--pools", "POOL=GPUS"]),
         ("pools", "a100=\N{SUPERSCRIPT TWO}", ["--pools", "POOL=GPUS"]),
         ("pools", "a100=1,a100=2", ["--pools", "each pool once"]),

@@ -358,6 +358,13 @@ def test_the_clairvoyant_is_said_to_know_of_no_pool(scarce):
     assert "knows of no pool" not in without
 
 
+def test_a_pool_of_any_name_is_written_as_text(scarce):
+    name = '"><script>alert(1)</script>'
+    policies = {key: a_member(key, target={"pool": name}) for key in scarce.policies}
+    request = replace(scarce, policies=policies, pools={name: 11}, baselines=(), with_clairvoyant=False)
+    assert "<script>alert" not in report(run_replay(request, present_advisor))
+
+
 def test_an_order_that_is_cut_says_by_how_much_from_the_turn_on_at_which_it_is():
     found = played(a_request({CHAT: rising(3, 30)}, gpus=5))[CHAT]
     quotas = [verdict for row in found.decisions for verdict in row["verdicts"] if verdict["guardrail"] == "quota"]
