@@ -127,13 +127,15 @@ def within_pools(
 def undrawn_pools(policies: Sequence[ScalingPolicy], pools: Mapping[str, int]) -> Mapping[str, str]:
     """What is wrong with each pool that no policy draws from: it limits nobody. Misspelt, or all that name it take no
     GPU."""
+    undrawn = [pool for pool in pools if not any(draws_from(policy, pool) for policy in policies)]
+    if not undrawn:  # as in nearly every turn
+        return {}
     named = sorted({policy.spec.target.pool for policy in policies} - {""})
     named_only = f"spec.target.pool is {', '.join(named) or 'not set'}"
     without_gpu = "spec.target.gpusPerReplica is 0 where spec.target.pool names it"
     return {
-        pool: f"{gpus} GPUs, and no policy draws from it; {without_gpu if pool in named else named_only}"
-        for pool, gpus in pools.items()
-        if not any(draws_from(policy, pool) for policy in policies)
+        pool: f"{pools[pool]} GPUs, and no policy draws from it; {without_gpu if pool in named else named_only}"
+        for pool in undrawn
     }
 
 

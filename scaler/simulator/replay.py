@@ -236,9 +236,10 @@ def _own(
 
 def _played(request: ReplayRequest, group: Group, baseline: Baseline, knob: float | None) -> list[Outcome]:
     lanes, blind = group.lanes(), blind_steps(request.faults, group.spans[0])
+    sites = [site_at(span) for span in group.spans]
     players = [
-        Player(strategy=baseline.make(site_at(span), knob), lane=lane, site=site_at(span), bounds=span.bounds)
-        for span, lane in zip(group.spans, lanes, strict=True)
+        Player(strategy=baseline.make(site, knob), lane=lane, site=site, bounds=span.bounds)
+        for span, site, lane in zip(group.spans, sites, lanes, strict=True)
     ]
     play_together(players, blind, group.scheduler(lanes))
     return [

@@ -16,7 +16,7 @@ from scaler.domain.endpoint import EndpointId
 from scaler.simulator.lane import Outcome
 from scaler.simulator.pool_figures import clairvoyant_use, gpu_use
 from scaler.simulator.replay import OWN, EndpointResult, PoolMembers, ReplayResult
-from scaler.simulator.results import label, strategies, summary
+from scaler.simulator.results import label, pool_rows, strategies, summary
 
 POINTS = 2000
 """Points a line has at most: more cannot be seen, and the page stays light."""
@@ -234,7 +234,7 @@ def _pool_part(pool: str, members: PoolMembers, result: ReplayResult, figures: M
         "free, first come first served. Cut are the hours in which an endpoint had less than it asked for. Orders grow "
         "by the steps of behavior.scaleUp from what stands, so a pool that cuts may be asked for less than one that "
         "suffices: try sizes.</p>",
-        _pool_table({key: row for key, row in rows.items() if key not in ("gpus", "endpoints")}),
+        _pool_table(pool_rows(rows)),
         '<p class="note">The clairvoyant knows of no pool: its rows and lines, here and below, are those of every '
         "endpoint by itself. Its lower bound holds in the pool too; its path may not fit.</p>",
         _html(_pool_chart(members, result), f"pool-{pool}"),

@@ -46,6 +46,11 @@ def strategies(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {key: row for key, row in figures.items() if key not in ("clairvoyant", "endpoints", "pools")}
 
 
+def pool_rows(of_pool: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of one of a summary's `pools`, the clairvoyant's among them."""
+    return {key: row for key, row in of_pool.items() if key not in ("gpus", "endpoints")}
+
+
 def _endpoint_summary(found: EndpointResult) -> dict[str, Any]:
     rows: dict[str, Any] = {name: figures(outcome, found) for name, outcome in found.outcomes.items()}
     rows["clairvoyant"] = _clairvoyants([found.clairvoyant])

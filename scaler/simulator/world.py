@@ -84,6 +84,11 @@ class World:
         self.clock.move(self.grid.step)
 
 
+def counts_requests(unit: DemandUnit) -> bool:
+    """Whether this world knows in how many requests the work waits, which is what QUEUE_DEPTH counts."""
+    return unit is not DemandUnit.TOKENS
+
+
 class SimulatedSource:
     """Demand as a metrics server would show it: what had ended by now, NaN where nothing was seen."""
 
@@ -139,7 +144,7 @@ class SimulatedSource:
         slots = policy.spec.capacity.max_concurrency
         unit_seconds = 1.0 if policy.spec.demand.unit.is_rate else lane.step_seconds
         queue = lane.queue / unit_seconds
-        waiting = queue if policy.spec.demand.unit is not DemandUnit.TOKENS else nan
+        waiting = queue if counts_requests(policy.spec.demand.unit) else nan
         return Reading(
             recent=recent,
             queue=queue,

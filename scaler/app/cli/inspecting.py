@@ -30,9 +30,9 @@ def explain(
 
     with closing(SqlStore.open(load_settings(store=store).store, must_exist=True)) as kept:
         rows = kept.last_rows(key, 1000 if changes else last)
-        known = ", ".join(str(name) for name in kept.endpoints()) or "none"
-    if not rows:
-        raise InputError(f"{endpoint}: the store holds no decision of it; endpoints with decisions: {known}")
+        if not rows:
+            known = ", ".join(str(name) for name in kept.endpoints()) or "none"
+            raise InputError(f"{endpoint}: the store holds no decision of it; endpoints with decisions: {known}")
     told = [row for row in rows if not changes or row["final"] != row["current"] or row["plan"] is None]
     if not told:
         raise InputError(f"{endpoint}: none of the last {len(rows)} decisions changed something or held")

@@ -84,14 +84,13 @@ def _show_summary(found: "Mapping[str, Any]") -> None:
 
 
 def _show_pools(pools: "Mapping[str, Any]") -> None:
+    from scaler.simulator.results import pool_rows
+
     shown = table("pool", "GPUs", "strategy", "GPU-hours asked", "granted", "most GPUs asked", "hours cut")
     for pool, found in pools.items():
-        for name, row in found.items():
-            if name not in ("gpus", "endpoints"):
-                figures = [row["asked_gpu_hours"], row["granted_gpu_hours"], row["most_gpus_asked"], row["cut_hours"]]
-                shown.add_row(
-                    pool, str(found["gpus"]), name, *("–" if one is None else f"{one:.6g}" for one in figures)
-                )
+        for name, row in pool_rows(found).items():
+            figures = [row["asked_gpu_hours"], row["granted_gpu_hours"], row["most_gpus_asked"], row["cut_hours"]]
+            shown.add_row(pool, str(found["gpus"]), name, *("–" if one is None else f"{one:.6g}" for one in figures))
     show(shown)
     show("Other scalers' replicas wait until GPUs are free, first come first served; the clairvoyant knows of no pool.")
 

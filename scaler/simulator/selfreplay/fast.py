@@ -6,12 +6,12 @@ from math import ceil, inf
 import numpy as np
 
 from forecaster.leadfeatures import trailing_max
-from forecaster.series import DemandUnit, FloatArray
+from forecaster.series import FloatArray
 from scaler.core.guardrails import hold, reactive_floor
 from scaler.domain.policy import ScalingPolicy, ScalingRules, Threshold
 from scaler.domain.replicas import CapacityProfile
 from scaler.simulator.compiled import BoolArray, IntArray, Rules, highest_minutes, rows_that_grew
-from scaler.simulator.world import CACHE_USAGE, IN_FLIGHT, QUEUE_DEPTH
+from scaler.simulator.world import CACHE_USAGE, IN_FLIGHT, QUEUE_DEPTH, counts_requests
 
 SELECT = {"Max": 1, "Min": 0, "Disabled": -1}
 
@@ -55,9 +55,9 @@ def _any_at_zero(policy: ScalingPolicy, *signals: str) -> bool:
 
 
 def _known(policy: ScalingPolicy) -> list[Threshold]:
-    """The thresholds whose signals the simulated world knows: of tokens that wait it does not know the requests."""
-    in_tokens = policy.spec.demand.unit is DemandUnit.TOKENS
-    return [one for one in policy.spec.reactive.thresholds if not (in_tokens and one.signal == QUEUE_DEPTH)]
+    """The thresholds whose signals the simulated world knows."""
+    knows_depth = counts_requests(policy.spec.demand.unit)
+    return [one for one in policy.spec.reactive.thresholds if knows_depth or one.signal != QUEUE_DEPTH]
 
 
 def _busy_threshold(policy: ScalingPolicy) -> float:
